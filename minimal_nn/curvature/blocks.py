@@ -12,9 +12,8 @@ import numpy as np
 
 from minimal_nn import memory
 from minimal_nn.curvature import closed_form
-from minimal_nn.curvature.block_sums import own_block
+from minimal_nn.curvature.block_sums import add_own
 from minimal_nn.curvature.fishers import _weighted_scores
-from minimal_nn.layers import Linear
 from minimal_nn.layout import Layout
 from minimal_nn.objective import Objective
 
@@ -90,15 +89,12 @@ def _by_closed_form(L: Objective, w: np.ndarray) -> Blocks:
     slices = layer_slices(L.network.layout)
     at = {own.start: i for i, own in slices.items()}
     blocks = _zeros(slices, w)
-    layers = [layer for layer in L.network.layers if isinstance(layer, Linear)]
-    inputs, units = max(layer.inputs for layer in layers) + 1, max(layer.outputs for layer in layers)
-    for trace, y in L.traces(w, extra=2 * inputs**2 + 6 * units * (units + inputs)):
-        stages = closed_form._stages(L.network, w, trace)
-        gradient, curvature = L.loss.gradient(trace[-1], y), L.loss.hessian(trace[-1])
-        for stage, _, S in closed_form._backward(stages, gradient, curvature):
-            blocks[at[stage.parameters.start]] += own_block(stage.x, S)
+    for trace, y in L.traces(w, extra=closed_form.numbers_per_example(L.network)):
+        stages = closed_form.stages_of(L.network, w, trace)
+        for stage, _, S, _ in closed_form.backward(stages, *closed_form.loss_derivatives(L, trace[-1], y)):
+            shape = len(stage.x), len(S)
+            add_own(blocks[at[stage.parameters.start]].reshape(shape * 2), stage.x, S)
     for block in blocks.values():
-        block /= L.n_examples
         block.flat[:: len(block) + 1] += L.l2
     return blocks
 
