@@ -9,7 +9,10 @@ outputs, and second derivatives are collected where they arise. With ȳ the adjo
       + Σ_products     ∂/∂w ∂/∂W of ȳᵀ (x W), and its transpose   a layer's own weight times its input
 
 The Jacobian in a layer's own weights is sparse, output channel o depending on its own weights alone, and is kept as
-such until the next product: it is the layer's input windows. Nothing is approximated.
+such until the next product has been applied to it, channel by channel. Nothing is approximated.
+
+Jacobians are arrays (channel, parameter, positions..., example): a product with a layer's weights is then one matrix
+product for all parameters, positions and examples.
 
 Source: the chain rule for second derivatives; Dangel, Harmeling and Hennig 2020 for its terms.
 """
@@ -17,11 +20,14 @@ Source: the chain rule for second derivatives; Dangel, Harmeling and Hennig 2020
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from minimal_nn.curvature.block_sums import add_own, mirror
 from minimal_nn.layers import Activation, AvgPool2d, Conv2d, Flatten, Layer, Linear, MaxPool2d
+from minimal_nn.layers.windows import windows
 from minimal_nn.network import Network, Trace
 from minimal_nn.objective import Objective
 
@@ -36,81 +42,245 @@ def is_supported(network: Network) -> bool:
 
 def hessian(L: Objective, w: np.ndarray) -> np.ndarray:
     """Return H (P, P), the penalty included, symmetric to the bit."""
-    H = _accumulate(L, w, second_derivatives=True)
+    H = _matrix(L, w, second_derivatives=True)
     H.flat[:: len(H) + 1] += L.l2
     return H
 
 
 def gauss_newton(L: Objective, w: np.ndarray) -> np.ndarray:
     """Return G (P, P): the first term alone."""
-    return _accumulate(L, w, second_derivatives=False)
+    return _matrix(L, w, second_derivatives=False)
+
+
+def hessian_diagonal(L: Objective, w: np.ndarray) -> np.ndarray:
+    """Return diag H (P,), the penalty included. No matrix of size (P, P) is formed."""
+    diagonal = np.zeros(L.n_parameters, dtype=w.dtype)
+    for trace, y in L.traces(w, extra=_numbers_per_example(L)):
+        for term in _terms(L, w, trace, y, second_derivatives=True):
+            term.add_to_diagonal(diagonal)
+    return diagonal + w.dtype.type(L.l2)
+
+
+def _matrix(L: Objective, w: np.ndarray, *, second_derivatives: bool) -> np.ndarray:
+    matrix = np.zeros((L.n_parameters, L.n_parameters), dtype=w.dtype)
+    for trace, y in L.traces(w, extra=_numbers_per_example(L)):
+        for term in _terms(L, w, trace, y, second_derivatives=second_derivatives):
+            term.add_to(matrix)
+    mirror(matrix)
+    return matrix
+
+
+@dataclass
+class _Old:
+    """The Jacobian (c, K, ..., n) of a layer's output in the parameters w[at] of all products but the last."""
+
+    J: np.ndarray
+    at: np.ndarray  # (K,)
 
 
 @dataclass
 class _Own:
-    """The Jacobian of a product's output in its own weights: J[q, n, o, ...] at index[q, o] of w, zero for other o."""
+    """The Jacobian of a layer's output in the parameters of the last product: channel o depends on w[index[:, o]].
 
-    J: np.ndarray
+    It is slope[o] J[o], of shape (q, ..., n); a J of one channel stands for the same one in all.
+    """
+
+    J: np.ndarray  # (o, q, ..., n) or (1, q, ..., n)
+    slope: np.ndarray  # (o, ..., n)
+    index: np.ndarray  # (q, o)
+
+    def jacobian(self) -> np.ndarray:
+        """Return it with the slopes multiplied in (o, q, ..., n)."""
+        return self.J * self.slope[:, None]
+
+
+@dataclass
+class _ActivationTerm:
+    """Σ ∂x/∂wᵀ diag(weight) ∂x/∂w for x with the Jacobians `old` and `own`, and weight (c, ..., n) = φ″(x) ∘ ȳ / N."""
+
+    weight: np.ndarray
+    old: _Old | None
+    own: _Own | None
+
+    def add_to(self, H: np.ndarray) -> None:
+        """Add to the upper triangle of H."""
+        for c, weight in enumerate(self.weight.reshape(len(self.weight), -1)):
+            if self.old is not None:
+                old = _flat(self.old.J[c])
+                H[np.ix_(self.old.at, self.old.at)] += (old * weight) @ old.T
+            if self.own is not None:
+                own = _flat(self.own.J[c if len(self.own.J) > 1 else 0]) * self.own.slope[c].ravel()
+                index, weighted = self.own.index[:, c], own * weight
+                H[np.ix_(index, index)] += weighted @ own.T
+                if self.old is not None:
+                    H[np.ix_(self.old.at, index)] += old @ weighted.T
+
+    def add_to_diagonal(self, h: np.ndarray) -> None:
+        """Add the diagonal to h."""
+        for c, weight in enumerate(self.weight.reshape(len(self.weight), -1)):
+            if self.old is not None:
+                h[self.old.at] += _flat(self.old.J[c]) ** 2 @ weight
+            if self.own is not None:
+                own = _flat(self.own.J[c if len(self.own.J) > 1 else 0])
+                h[self.own.index[:, c]] += own**2 @ (self.own.slope[c].ravel() ** 2 * weight)
+
+
+@dataclass
+class _ProductTerm:
+    """Σ ∂x_q/∂w_k ȳ_o between the parameters k before a product and its weights, from input q to output o.
+
+    rows (c, r, K, m) are the Jacobians of the product's inputs, q = (c, r), over m positions and examples, bars
+    (o, m) the adjoints of its outputs over N. `at` (K,), or (K, c) where each c has parameters of its own, and
+    `index` (q, o) say where they stand in w.
+    """
+
+    rows: np.ndarray
+    bars: np.ndarray
+    at: np.ndarray
     index: np.ndarray
 
-    def dense(self) -> np.ndarray:
-        """Return it with one row for each weight, in the order of w: (K, n, o, ...)."""
-        q, n, o, *size = self.J.shape
-        J = np.zeros((q, o, n, o, *size), self.J.dtype)
-        channels = np.arange(o)
-        J[:, channels, :, channels] = np.moveaxis(self.J, 2, 0)
-        rows = np.empty((q * o, n, o, *size), self.J.dtype)
-        rows[(self.index - self.index.min()).ravel()] = J.reshape(rows.shape)
-        return rows
+    def add_to(self, H: np.ndarray) -> None:
+        """Add to the upper triangle of H."""
+        c, r, K, m = self.rows.shape
+        cross = (self.rows.reshape(-1, m) @ self.bars.T).reshape(c, r, K, -1).swapaxes(1, 2)  # (c, K, r, o)
+        if self.at.ndim == 1:
+            H[np.ix_(self.at, self.index[: c * r].ravel())] += cross.swapaxes(0, 1).reshape(K, -1)
+            return
+        for channel, block in enumerate(cross):
+            weights = self.index[channel * r : (channel + 1) * r].ravel()
+            H[np.ix_(self.at[:, channel], weights)] += block.reshape(K, -1)
+
+    def add_to_diagonal(self, h: np.ndarray) -> None:
+        """Add nothing: no parameter meets itself here."""
 
 
-def _accumulate(L: Objective, w: np.ndarray, *, second_derivatives: bool) -> np.ndarray:
-    matrix = np.zeros((L.n_parameters, L.n_parameters), dtype=w.dtype)
-    for trace, y in L.traces(w, extra=_numbers_per_example(L)):
-        adjoints = L.network.adjoints(w, trace, L.loss.gradient(trace[-1], y)) if second_derivatives else None
-        old, own = _walk(matrix, L.network, w, trace, adjoints)
-        _add_loss(matrix, L.loss.hessian(trace[-1]), old, own)
-    above = np.triu(matrix, 1)
-    matrix = np.triu(matrix)
-    matrix += above.T
-    return matrix / L.n_examples
+@dataclass
+class _LossTerm:
+    """Σ_n J_nᵀ K_n J_n for the output Hessians K (n, C, C) = ∂²ℓ/∂z² / N and J = (old, own)."""
+
+    curvature: np.ndarray
+    old: _Old | None
+    own: _Own | None  # of a Linear layer; None where the last product is another
+
+    def add_to(self, H: np.ndarray) -> None:
+        """Add to the upper triangle of H."""
+        n, C, _ = self.curvature.shape
+        if self.own is not None:
+            x, s = self.own.J[0], self.own.slope
+            first, stop = self.own.index.min(), self.own.index.max() + 1
+            block = H[first:stop, first:stop].reshape(len(x), C, len(x), C)
+            add_own(block, x, np.ascontiguousarray(np.moveaxis(self.curvature, 0, -1)) * s * s[:, None])
+        if self.old is not None:
+            J = self._old_jacobian()
+            pushed = self.curvature @ J
+            K = J.shape[2]
+            H[np.ix_(self.old.at, self.old.at)] += pushed.reshape(-1, K).T @ J.reshape(-1, K)
+            if self.own is not None:
+                cross = x @ (pushed * s.T[:, :, None]).reshape(n, -1)  # (q, C K)
+                H[self.old.at, first:stop] += cross.reshape(-1, C, K).transpose(2, 0, 1).reshape(K, -1)
+
+    def add_to_diagonal(self, h: np.ndarray) -> None:
+        """Add the diagonal to h."""
+        if self.own is not None:
+            x, s = self.own.J[0], self.own.slope
+            h[self.own.index] += x**2 @ (np.einsum("ncc->nc", self.curvature) * s.T**2)
+        if self.old is not None:
+            J = self._old_jacobian()
+            h[self.old.at] += np.einsum("nck,nck->k", self.curvature @ J, J)
+
+    def _old_jacobian(self) -> np.ndarray:
+        """Return ∂z/∂w[at] (n, C, K)."""
+        assert self.old is not None
+        n, C, _ = self.curvature.shape
+        J = np.moveaxis(self.old.J, (-1, 1), (0, -1))
+        return J.reshape(n, C, -1)
 
 
-def _walk(
-    H: np.ndarray, network: Network, w: np.ndarray, trace: Trace, adjoints: list | None
-) -> tuple[np.ndarray | None, _Own | None]:
-    """Carry the Jacobian to the outputs: `old` (K, n, ...) in the first K parameters, `own` in the last product's."""
-    old: np.ndarray | None = None
+def _terms(
+    L: Objective, w: np.ndarray, trace: Trace, y: np.ndarray, *, second_derivatives: bool
+) -> Iterator[_ActivationTerm | _ProductTerm | _LossTerm]:
+    """Carry the Jacobian from the input to the outputs of one trace and yield the terms of H that arise on the way.
+
+    A term is to be used before the next one is asked for: Jacobians are overwritten.
+    """
+    network, N = L.network, L.n_examples
+    adjoints = network.adjoints(w, trace, L.loss.gradient(trace[-1], y) / N) if second_derivatives else None
+    shape = trace[0].shape[1:]  # of what the Jacobians are of; Flatten is left to the next product
+    old: _Old | None = None
     own: _Own | None = None
     for i, (layer, p) in enumerate(zip(network.layers, network.parameters(w), strict=True)):
         x, y = trace[i], trace[i + 1]
-        if isinstance(layer, (*PRODUCTS, Flatten)) and own is not None:
-            old, own = _join(old, own), None
         if isinstance(layer, PRODUCTS):
-            rows, index = _rows(layer, x), _index(network, i)
-            if old is not None:
+            index, parts = _index(network, i), []
+            for J, at in _jacobians(old, own):
+                parts.append((_rows(layer, J), at))
                 if adjoints is not None:
-                    _add_product(H, layer, old, adjoints[i], index)
-                old = layer.forward({"weight": p["weight"], "bias": np.zeros(layer.outputs, w.dtype)}, old)
-            own = _Own(np.broadcast_to(rows[:, :, None], (*rows.shape[:2], *y.shape[1:])), index)
-            continue
-        if isinstance(layer, Activation) and adjoints is not None and own is not None:
-            _add_activation(H, layer.second_derivative(x, y) * adjoints[i], old, own)
-        elif isinstance(layer, Activation) and adjoints is not None and old is not None:
-            _add_old(H, layer.second_derivative(x, y) * adjoints[i], old)
-        old = None if old is None else layer.jvp({}, x, y, {}, old)
-        own = None if own is None else _Own(layer.jvp({}, x, y, {}, own.J), own.index)
-    return old, own
+                    bars = _last(adjoints[i], y.shape[1:])
+                    yield _ProductTerm(parts[-1][0], bars.reshape(layer.outputs, -1), at, index)
+            inputs, shape = _last(x, shape), y.shape[1:]
+            old = _product(_weight(layer, p["weight"], len(inputs)), parts, shape) if parts else None
+            own = _Own(_with_bias(layer, _rows(layer, inputs[:, None]), shape), _ones(y), index)
+        elif isinstance(layer, Activation):
+            if adjoints is not None and own is not None:
+                yield _ActivationTerm(_last(layer.second_derivative(x, y) * adjoints[i], shape), old, own)
+            slope = _last(layer.derivative(x, y), shape)
+            if old is not None:
+                old.J *= slope[:, None]
+            if own is not None:
+                own.slope = own.slope * slope
+        elif not isinstance(layer, Flatten):  # pooling: a linear map of each channel
+            shape = y.shape[1:]
+            old = None if old is None else _Old(_pool(layer, old.J, x, y), old.at)
+            own = None if own is None else _Own(_pool(layer, own.jacobian(), x, y), _ones(y), own.index)
+    if own is not None and own.J.ndim > 3:
+        old, own = _dense(old, own), None
+    yield _LossTerm(L.loss.hessian(trace[-1]) / N, old, own)
 
 
-def _rows(layer: Layer, x: np.ndarray) -> np.ndarray:
-    """Return what multiplies each of a product's weights: (q, n) or (q, n, Ho, Wo), with a 1 for the bias."""
-    if isinstance(layer, Conv2d):
-        size = layer.output_shape(x.shape[1:])[1:]
-        rows = np.moveaxis(layer.rows(x).reshape(len(x), *size, -1), -1, 0)
-    else:
-        rows = x.T
-    return np.concatenate([rows, np.ones_like(rows[:1])]) if layer.bias else rows  # type: ignore[attr-defined]
+def _jacobians(old: _Old | None, own: _Own | None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the Jacobians there are, (c, K, ..., n) with where they stand in w: (K,), or (K, c) for the own one."""
+    pairs = [] if old is None else [(old.J, old.at)]
+    return pairs if own is None else [*pairs, (own.jacobian(), own.index)]
+
+
+def _rows(layer: Layer, J: np.ndarray) -> np.ndarray:
+    """Return what each weight of a channel multiplies, (c, r, K, m) over m positions and examples: Flatten, windows."""
+    c, K = J.shape[:2]
+    if not isinstance(layer, Conv2d):
+        return np.moveaxis(J.reshape(c, K, -1, J.shape[-1]), 2, 1).copy()
+    pad = (layer.padding, layer.padding)
+    padded = np.pad(J, [(0, 0), (0, 0), pad, pad, (0, 0)]) if layer.padding else J
+    seen = windows(np.moveaxis(padded, -1, 0), layer.kernel, layer.stride)  # (n, c, K, Ho, Wo, k, k)
+    return np.moveaxis(seen, (-2, -1, 0), (1, 2, -1)).reshape(c, layer.kernel**2, K, -1)
+
+
+def _weight(layer: Layer, weight: np.ndarray, channels: int) -> np.ndarray:
+    """Return the weights (o, c, r) that multiply the rows (c, r, ...)."""
+    by_output = np.moveaxis(weight, 1, 0)
+    return by_output.reshape(len(by_output), channels, -1)
+
+
+def _product(W: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]], shape: tuple[int, ...]) -> _Old:
+    """Apply weights (o, c, r) to the rows (c, r, K, m) of Jacobians, channel by channel where these are sparse."""
+    m = parts[0][0].shape[-1]
+    J = np.empty((len(W), sum(at.size for _, at in parts) * m), W.dtype)
+    start = 0
+    for rows, at in parts:
+        K = rows.shape[2]
+        pairs = [(W.reshape(len(W), -1), rows)] if at.ndim == 1 else [(W[:, c], rows[c]) for c in range(len(rows))]
+        for weight, right in pairs:
+            stop = start + K * m
+            np.matmul(weight, right.reshape(-1, K * m), out=J[:, start:stop])
+            start = stop
+    at = np.concatenate([at.T.ravel() for _, at in parts])
+    return _Old(J.reshape(*shape[:1], len(at), *shape[1:], -1), at)
+
+
+def _with_bias(layer: Layer, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a product's inputs as its own Jacobian (1, q, ..., n), with a 1 for the bias, from rows (c, r, 1, m)."""
+    rows = rows.reshape(-1, rows.shape[-1])
+    rows = np.concatenate([rows, np.ones_like(rows[:1])]) if layer.bias else rows  # type: ignore[attr-defined]
+    return rows.reshape(1, len(rows), *shape[1:], -1)
 
 
 def _index(network: Network, i: int) -> np.ndarray:
@@ -123,66 +293,49 @@ def _index(network: Network, i: int) -> np.ndarray:
     return np.vstack([index, weight.stop + np.arange(O)]) if f"{i}.bias" in layout.shapes else index
 
 
-def _join(old: np.ndarray | None, own: _Own) -> np.ndarray:
-    return own.dense() if old is None else np.concatenate([old, own.dense()])
+def _pool(layer: Layer, J: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Push a Jacobian (c, K, ..., n) through a layer without parameters by its own jvp."""
+    moved = layer.jvp({}, x, y, {}, np.moveaxis(J, (-1, 0), (1, 2)))  # (K, n, c, ...)
+    return np.ascontiguousarray(np.moveaxis(moved, (1, 2), (-1, 0)))
 
 
-def _add_product(H: np.ndarray, layer: Layer, old: np.ndarray, adjoint: np.ndarray, index: np.ndarray) -> None:
-    """Add Σ ∂x_q/∂w_k ȳ_o over examples and positions to H[k, (q, o)]."""
-    K, O = len(old), index.shape[1]
-    rows = layer.rows(old) if isinstance(layer, Conv2d) else old  # (K, n·positions, q)
-    bars = np.moveaxis(adjoint, 1, -1).reshape(-1, O)
-    cross = rows.swapaxes(1, 2) @ bars
-    H[:K, index[: cross.shape[1]].ravel()] += cross.reshape(K, -1)
+def _dense(old: _Old | None, own: _Own) -> _Old:
+    """Return both as one Jacobian, with the zeros between channels filled in."""
+    (q, o), start = own.index.shape, 0 if old is None else len(old.at)
+    J = np.zeros((o, start + q * o, *own.J.shape[2:]), own.J.dtype)
+    for channel, block in enumerate(own.jacobian()):
+        J[channel, start + q * channel : start + q * (channel + 1)] = block
+    if old is None:
+        return _Old(J, own.index.T.ravel())
+    J[:, :start] = old.J
+    return _Old(J, np.concatenate([old.at, own.index.T.ravel()]))
 
 
-def _add_activation(H: np.ndarray, weight: np.ndarray, old: np.ndarray | None, own: _Own) -> None:
-    """Add Σ ∂x/∂w_k weight ∂x/∂w_k′ for x with Jacobians `old` and `own`; weight is like x (n, o, ...)."""
-    by_channel = _channels_first(own.J)
-    weighted = by_channel * _channels_first(weight[None])
-    for o, block in enumerate(weighted @ by_channel.swapaxes(1, 2)):
-        H[np.ix_(own.index[:, o], own.index[:, o])] += block
-    if old is not None:
-        _add_old(H, weight, old)
-        cross = _channels_first(old) @ weighted.swapaxes(1, 2)  # (o, K, q)
-        H[: len(old), own.index.T.ravel()] += cross.swapaxes(0, 1).reshape(len(old), -1)
+def _last(a: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return values of examples (n, ...) with these last, and the rest as in `shape`."""
+    return np.ascontiguousarray(np.moveaxis(a.reshape(len(a), *shape), 0, -1))
 
 
-def _channels_first(J: np.ndarray) -> np.ndarray:
-    """Reorder (k, n, o, ...) to (o, k, n·positions)."""
-    return np.moveaxis(J, 2, 0).reshape(J.shape[2], J.shape[0], -1)
+def _ones(y: np.ndarray) -> np.ndarray:
+    """Return ones (c, ..., n) for a layer's output y (n, c, ...)."""
+    return np.ones((*y.shape[1:], len(y)), y.dtype)
 
 
-def _add_old(H: np.ndarray, weight: np.ndarray, old: np.ndarray) -> None:
-    K = len(old)
-    H[:K, :K] += (old * weight).reshape(K, -1) @ old.reshape(K, -1).T
-
-
-def _add_loss(H: np.ndarray, curvature: np.ndarray, old: np.ndarray | None, own: _Own | None) -> None:
-    """Add Σ_n J_nᵀ K_n J_n for the output Hessians K (n, C, C) and J = (old, own)."""
-    if old is not None:
-        K = len(old)
-        pushed = np.moveaxis(np.moveaxis(old, 0, 1) @ curvature, 1, 0)  # (K, n, C)
-        H[:K, :K] += pushed.reshape(K, -1) @ old.reshape(K, -1).T
-        if own is not None:
-            cross = pushed.transpose(2, 0, 1) @ own.J.transpose(2, 1, 0)  # (C, K, q)
-            H[:K, own.index.T.ravel()] += cross.swapaxes(0, 1).reshape(K, -1)
-    if own is not None:
-        by_output = own.J.transpose(2, 0, 1)  # (C, q, n)
-        for c, row in enumerate(by_output):
-            blocks = (row * curvature[:, c].T[:, None, :]) @ by_output.swapaxes(1, 2)  # (C, q, q)
-            for d, block in enumerate(blocks):
-                H[np.ix_(own.index[:, c], own.index[:, d])] += block
+def _flat(J: np.ndarray) -> np.ndarray:
+    """Return J (K, ..., n) as a matrix (K, positions · n)."""
+    return J.reshape(len(J), -1)
 
 
 def _numbers_per_example(L: Objective) -> int:
     """Return a bound on how many numbers the Jacobians of one example hold at once."""
-    shape, most, done, q = L.x.shape[1:], 0, 0, 0
+    shape, most, before, own = L.x.shape[1:], 0, 0, 0
     for layer in L.network.layers:
-        if isinstance(layer, Conv2d):
-            most = max(most, done * layer.inputs * layer.kernel**2 * math.prod(layer.output_shape(shape)[1:]))
-        shape = layer.output_shape(shape)
+        inner, shape = shape, layer.output_shape(shape)
         size = sum(math.prod(s) for s in layer.parameter_shapes().values())
-        q, done = (size // shape[0], done + size) if size else (q, done)
-        most = max(most, (done if not isinstance(layer, PRODUCTS) else done - size + q) * math.prod(shape))
-    return 4 * most
+        if size:
+            jacobian = (before + own) * math.prod(shape)
+            window = layer.kernel**2 * math.prod(shape[1:]) if isinstance(layer, Conv2d) else math.prod(inner[1:])
+            most = max(most, jacobian + 2 * (before + own // max(1, inner[0])) * inner[0] * window)
+            before, own = before + own, size
+        most = max(most, (3 * before + 2 * own) * math.prod(shape))
+    return most

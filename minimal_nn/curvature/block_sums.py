@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 
 SLAB = 2 * 2**20  #: bytes of pairs x_a x_c at once
+STRIP = 256  #: rows that are mirrored at once
 
 
 def add_own(block: np.ndarray, x: np.ndarray, S: np.ndarray) -> None:
@@ -59,6 +60,15 @@ def add_path(block: np.ndarray, x: np.ndarray, R: np.ndarray, delta: np.ndarray)
     b, c, n = R.shape
     for a, sums in _pair_sums(x, delta, R.reshape(b * c, n)):
         block[a, :, :c] += sums.reshape(*sums.shape[:2], b, c).transpose(0, 2, 3, 1)
+
+
+def mirror(matrix: np.ndarray) -> None:
+    """Copy the upper triangle onto the lower one in place, a strip at a time: symmetric to the bit."""
+    for start in range(0, len(matrix), STRIP):
+        rows, stop = slice(start, start + STRIP), start + STRIP
+        matrix[stop:, rows] = matrix[rows, stop:].T
+        corner = matrix[rows, rows]
+        corner[...] = np.triu(corner) + np.triu(corner, 1).T
 
 
 def _pair_sums(x: np.ndarray, y: np.ndarray, factor: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:

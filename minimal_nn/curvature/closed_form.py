@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from minimal_nn.curvature.block_sums import add_cross, add_own, add_path
+from minimal_nn.curvature.block_sums import add_cross, add_own, add_path, mirror
 from minimal_nn.layers import Activation, Linear
 from minimal_nn.network import Network, Trace
 from minimal_nn.objective import Objective
@@ -115,11 +115,8 @@ def _matrix(L: Objective, w: np.ndarray, add: Callable[..., None]) -> np.ndarray
         return matrix[l.parameters, m.parameters].reshape(shape)  # axes are only split: never a copy
 
     for trace, y in L.traces(w, extra=numbers_per_example(L.network)):
-        stages = stages_of(L.network, w, trace)
-        add(view, stages, trace[-1], y)
-    for stage in stages:
-        rows = stage.parameters
-        matrix[rows.stop :, rows] = matrix[rows, rows.stop :].T
+        add(view, stages_of(L.network, w, trace), trace[-1], y)
+    mirror(matrix)
     return matrix
 
 

@@ -41,8 +41,14 @@ def hessian_by_products(L: Objective, w: np.ndarray) -> np.ndarray:
 
 
 def hessian_diagonal(L: Objective, w: np.ndarray) -> np.ndarray:
-    """Return diag H (P,), the l2 penalty included; exact, and without forming the (P, P) matrix for chains."""
+    """Return diag H (P,), the l2 penalty included; exact, and by the routes of `hessian`.
+
+    Without forming the (P, P) matrix, unless the route is that of the products.
+    """
     w = L.check_w(w)
-    if closed_form.is_chain(L.network):
+    route = hessian_route(L.network)
+    if route == "closed form":
         return closed_form.hessian_diagonal(L, w)
+    if route == "accumulation":
+        return accumulation.hessian_diagonal(L, w)
     return np.diagonal(hessian_by_products(L, w)).copy()

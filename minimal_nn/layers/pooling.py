@@ -46,7 +46,9 @@ class AvgPool2d(_Pool2d):
     """The mean of every window: a linear map, whose adjoint spreads 1/kernel² of ȳ over the window."""
 
     def forward(self, p: Parameters, x: np.ndarray) -> np.ndarray:
-        return windows(x, self.kernel, self.step).mean(axis=(-2, -1))
+        seen = windows(x, self.kernel, self.step)
+        places = np.ndindex(seen.shape[-2:])
+        return sum(seen[..., i, j] for i, j in places) / self.kernel**2
 
     def jvp(self, p: Parameters, x: np.ndarray, y: np.ndarray, dp: Parameters, dx: np.ndarray | None) -> np.ndarray:
         return np.zeros_like(y)[None] if dx is None else self.forward(p, dx)
