@@ -25,9 +25,13 @@ from minimal_nn.layers import Activation, Layer
 from tests.cases import CASES, assert_close, identify, make_case
 
 CHAINS = [c for c in CASES if all(isinstance(layer, (Linear, Activation)) for layer in c.L.network.layers)]
-FACTORED = [c for c in CASES if all(isinstance(f, Linear) or not f.parameter_shapes() for f in c.L.network.layers)]
+FACTORED = [
+    c for c in CASES if all(isinstance(f, (Linear, Conv2d)) or not f.parameter_shapes() for f in c.L.network.layers)
+]
+RECURSIVE = [c for c in CASES if not any(isinstance(f, Residual) for f in c.L.network.layers)]
 each_case = pytest.mark.parametrize("case", CASES, ids=identify)
 each_chain = pytest.mark.parametrize("case", CHAINS, ids=identify)
+each_recursive = pytest.mark.parametrize("case", RECURSIVE, ids=identify)
 each_factored = pytest.mark.parametrize("case", FACTORED, ids=identify)
 
 
@@ -51,17 +55,34 @@ def assert_same_blocks(found, expected, tolerance=1e-12, scale=1e-3):
         assert_close(found[i], block, tolerance, scale=largest)
 
 
+def slopes(f, a: np.ndarray) -> np.ndarray:
+    """∂f/∂a (entries of a, entries of f) by the complex step, for arrays of any shape."""
+    return differences.complex_step(lambda v: np.ravel(f(v.reshape(a.shape))), a.ravel())
+
+
+def rows_by_loops(layer, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """What the weights multiply at each position of one example's output y (o, ...), as rows with a 1 for the bias."""
+    rows = [x]
+    if isinstance(layer, Conv2d):
+        k, s, p = layer.kernel, layer.stride, layer.padding
+        padded = np.zeros((len(x), x.shape[1] + 2 * p, x.shape[2] + 2 * p), x.dtype)
+        padded[:, p : p + x.shape[1], p : p + x.shape[2]] = x
+        rows = [padded[:, s * i : s * i + k, s * j : s * j + k].ravel() for i, j in np.ndindex(y.shape[1:])]
+    return np.array([np.append(row, 1.0) if layer.bias else row for row in rows])
+
+
 def kfac_by_loops(case, kind: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """One example at a time: δ and ∂z/∂y_l by the complex step; E[δδᵀ] = Jᵀ (∂²ℓ/∂z²) J for the model's labels."""
     L, w, factors = case.L, case.w, {}
     own, layers = L.network.parameters(w), L.network.layers
     for i, layer in enumerate(layers):
-        if not isinstance(layer, Linear):
+        if not isinstance(layer, (Linear, Conv2d)):
             continue
         A, B = 0.0, 0.0
         for n in range(L.n_examples):
             trace = L.network.trace(w, L.x[n : n + 1])
-            x = np.append(trace[i][0], 1.0) if layer.bias else trace[i][0]
+            rows = rows_by_loops(layer, trace[i][0], trace[i + 1][0])
+            T = len(rows)
 
             def outputs(y, i=i):
                 y = y[None]
@@ -69,14 +90,16 @@ def kfac_by_loops(case, kind: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
                     y = layers[j].forward(own[j], y)
                 return y[0]
 
-            A = A + np.outer(x, x) / L.n_examples
-            J = differences.complex_step(outputs, trace[i + 1][0]).T
+            A = A + rows.T @ rows / L.n_examples
             if kind == "true":
-                B = B + J.T @ L.loss.hessian(trace[-1])[0] @ J / L.n_examples
+                J = slopes(outputs, trace[i + 1][0]).reshape(layer.outputs, T, -1)
+                for J_t in J.swapaxes(0, 1):
+                    B = B + J_t @ L.loss.hessian(trace[-1])[0] @ J_t.T / (T * L.n_examples)
             else:
                 loss = lambda y, n=n, f=outputs: L.loss.value(f(y)[None], L.y[n : n + 1])[0]  # noqa: E731
-                delta = differences.complex_step(loss, trace[i + 1][0])
-                B = B + np.outer(delta, delta) / L.n_examples
+                delta = slopes(loss, trace[i + 1][0]).reshape(layer.outputs, T)
+                for delta_t in delta.T:
+                    B = B + np.outer(delta_t, delta_t) / (T * L.n_examples)
         factors[i] = A, B
     return factors
 
@@ -91,7 +114,7 @@ def test_kfac_factors_are_those_of_loops_over_examples(case, kind):
             assert_close(factor, by_loops, scale=1e-3)
 
 
-@each_factored
+@each_chain
 @pytest.mark.parametrize("kind", ["true", "empirical", "sampled"])
 def test_kfac_of_one_example_is_the_fisher_block(case, kind):
     one = case.L.subset([0])
@@ -126,6 +149,20 @@ def test_kfac_block_by_hand_in_the_order_of_w():
     assert curvature.kfac_block(A, B).tolist() == expected
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_kfac_of_a_convolution_that_sees_the_whole_image_at_once_is_the_fisher_block(bias):
+    layer = Conv2d(2, 3, 3, bias=bias)
+    L, w = objective(layer, Tanh(), Flatten(), Linear(3, 2), shape=(2, 3, 3))
+    one = L.subset([2])
+    F = curvature.fisher(one, w)
+    factors = curvature.kfac(one, w)
+    size = layer.kernel**2 * 6 + 3 * bias
+    assert_close(curvature.kfac_block(*factors[0], layer), F[:size, :size], scale=1e-3)
+    assert_close(curvature.kfac_block(*factors[3], L.network.layers[3]), F[size:, size:], scale=1e-3)
+    same = curvature.kfac_block(*curvature.kfac(L, w)[3])
+    assert_close(curvature.kfac_block(*curvature.kfac(L, w)[3], L.network.layers[3]), same)
+
+
 def test_kfac_skips_layers_without_parameters():
     case = make_case("flat", Linear(4, 3), Tanh(), Linear(3, 2))
     images = Network(Flatten(), *case.L.network.layers)
@@ -138,26 +175,22 @@ def test_kfac_skips_layers_without_parameters():
 
 
 def obd_by_loops(case) -> np.ndarray:
-    """LeCun's recursion for scalars, example by example; φ′, φ″ and ∂ℓ/∂y by the complex step."""
+    """LeCun's recursion example by example, each layer's ∂y/∂x and ∂y/∂θ as matrices by the complex step."""
     L, w = case.L, case.w
     own, layers = L.network.parameters(w), L.network.layers
     total = np.zeros_like(w)
     views = L.network.parameters(total)
-    first = min(i for i, layer in enumerate(layers) if isinstance(layer, Linear))
+    first = min(i for i, layer in enumerate(layers) if layer.parameter_shapes())
     for n in range(L.n_examples):
         trace = [t[0] for t in L.network.trace(w, L.x[n : n + 1])]
         h = differences.complex_step(lambda z, n=n: L.loss.gradient(z[None], L.y[n : n + 1])[0], trace[-1]).diagonal()
         for i in range(len(layers) - 1, first - 1, -1):
-            x = trace[i]
-            if isinstance(layers[i], Linear):
-                W, h_x = own[i]["weight"], np.zeros(len(x))
-                for a in range(len(x)):
-                    for b in range(len(h)):
-                        views[i]["weight"][a, b] += x[a] ** 2 * h[b] / L.n_examples
-                        h_x[a] += W[a, b] ** 2 * h[b]
-                if layers[i].bias:
-                    views[i]["bias"][...] += h / L.n_examples
-            else:
+            layer, p, x, y = layers[i], own[i], trace[i], trace[i + 1]
+            h_x = slopes(lambda x, f=layer, p=p: f.forward(p, x[None]), x) ** 2 @ h
+            for name, theta in p.items():
+                slope = slopes(lambda t, f=layer, p=p, x=x, name=name: f.forward({**p, name: t}, x[None]), theta)
+                views[i][name][...] += (slope**2 @ h).reshape(theta.shape) / L.n_examples
+            if isinstance(layer, Activation):
 
                 def behind(y, i=i, n=n):
                     y = y[None]
@@ -165,16 +198,13 @@ def obd_by_loops(case) -> np.ndarray:
                         y = layers[j].forward(own[j], y)
                     return L.loss.value(y, L.y[n : n + 1])[0]
 
-                adjoint = differences.complex_step(behind, trace[i + 1])
-                phi = layers[i]
-                slope = differences.complex_step(lambda x, phi=phi: phi.forward({}, x), x).diagonal()
-                bend = differences.complex_step(lambda x, phi=phi: phi.derivative(x, phi.forward({}, x)), x).diagonal()
-                h_x = slope**2 * h + bend * adjoint
+                bend = slopes(lambda x, f=layer: f.derivative(x, f.forward({}, x)), x).diagonal()
+                h_x = h_x + bend * slopes(behind, y).ravel()
             h = h_x
     return total + L.l2
 
 
-@each_chain
+@each_recursive
 def test_recursive_diagonal_is_that_of_scalar_loops(case):
     assert_close(curvature.obd_recursive_diagonal(case.L, case.w), obd_by_loops(case), scale=1e-3)
 
@@ -300,7 +330,6 @@ class Stranger(Layer):
         return x[:, ::-1]
 
 
-convolution = objective(Conv2d(1, 2, 3), ReLU(), Flatten(), Linear(8, 2))
 residual = objective(Linear(3, 4), Residual(Linear(4, 4), Tanh()), Linear(4, 2), shape=(3,))
 pooled = objective(Linear(4, 4), Stranger(), Linear(4, 2), shape=(4,))
 plain = objective(Linear(3, 2), shape=(3,))
@@ -309,11 +338,11 @@ plain = objective(Linear(3, 2), shape=(3,))
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: curvature.kfac(*convolution), r"layers\[0\]: K-FAC factors: .* but Linear, got Conv2d\(1, 2, 3"),
-        (lambda: curvature.kfac(*residual), r"layers\[1\]: K-FAC factors: .* but Linear, got Residual\("),
-        (lambda: curvature.obd_recursive_diagonal(*convolution), r"layers\[0\]: .* but Linear, got Conv2d\(1, 2, 3"),
-        (lambda: curvature.obd_recursive_diagonal(*residual), r"layers\[1\]: .* but Linear, got Residual\("),
-        (lambda: curvature.obd_recursive_diagonal(*pooled), r"layers\[1\]: .*Linear or an elementwise .*got Stranger"),
+        (lambda: curvature.kfac(*residual), r"layers\[1\]: K-FAC factors: .* but Linear and Conv2d, got Residual\("),
+        (lambda: curvature.obd_recursive_diagonal(*residual), r"layers\[1\]: .*one of Linear, .*, got Residual\("),
+        (lambda: curvature.obd_recursive_diagonal(*pooled), r"layers\[1\]: .*elementwise activation .*got Stranger"),
+        (lambda: curvature.kfac_block(np.eye(4), np.eye(2), Linear(2, 2)), r"A: expected shape \(3, 3\)"),
+        (lambda: curvature.kfac_block(np.eye(2), np.eye(2), ReLU()), r"layer: expected Linear or Conv2d, got ReLU"),
         (lambda: curvature.kfac(*plain, kind="wrong"), "kind: expected one of true, empirical, sampled"),
         (lambda: curvature.kfac(*plain, kind="sampled"), "rng: expected a numpy.random.Generator"),
         (lambda: curvature.kfac(plain[0], plain[1][:-1]), r"w: expected shape \(8,\)"),

@@ -26,12 +26,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from minimal_nn.curvature.block_sums import add_own, mirror
-from minimal_nn.layers import Activation, AvgPool2d, Conv2d, Flatten, Layer, Linear, MaxPool2d
+from minimal_nn.curvature.products import PRODUCTS, product_index
+from minimal_nn.layers import Activation, AvgPool2d, Conv2d, Flatten, Layer, MaxPool2d
 from minimal_nn.layers.windows import windows
 from minimal_nn.network import Network, Trace
 from minimal_nn.objective import Objective
 
-PRODUCTS = (Linear, Conv2d)
 SUPPORTED = (*PRODUCTS, Activation, AvgPool2d, MaxPool2d, Flatten)
 
 
@@ -211,7 +211,8 @@ def _terms(
     for i, (layer, p) in enumerate(zip(network.layers, network.parameters(w), strict=True)):
         x, y = trace[i], trace[i + 1]
         if isinstance(layer, PRODUCTS):
-            index, parts = _index(network, i), []
+            start = network.layout[f"{i}.weight"].start
+            index, parts = start + product_index(layer), []
             for J, at in _jacobians(old, own):
                 parts.append((_rows(layer, J), at))
                 if adjoints is not None:
@@ -281,16 +282,6 @@ def _with_bias(layer: Layer, rows: np.ndarray, shape: tuple[int, ...]) -> np.nda
     rows = rows.reshape(-1, rows.shape[-1])
     rows = np.concatenate([rows, np.ones_like(rows[:1])]) if layer.bias else rows  # type: ignore[attr-defined]
     return rows.reshape(1, len(rows), *shape[1:], -1)
-
-
-def _index(network: Network, i: int) -> np.ndarray:
-    """Return where in w the weight of input q and output o of layer i stands (q, o), the bias as the last q."""
-    layout, O = network.layout, network.layers[i].outputs  # type: ignore[attr-defined]
-    weight = layout[f"{i}.weight"]
-    inputs, _, *kernel = layout.shapes[f"{i}.weight"]
-    area = math.prod(kernel)
-    index = weight.start + np.arange(inputs * O * area).reshape(inputs, O, area).transpose(0, 2, 1).reshape(-1, O)
-    return np.vstack([index, weight.stop + np.arange(O)]) if f"{i}.bias" in layout.shapes else index
 
 
 def _pool(layer: Layer, J: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:

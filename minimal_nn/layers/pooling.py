@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class AvgPool2d(_Pool2d):
     def forward(self, p: Parameters, x: np.ndarray) -> np.ndarray:
         seen = windows(x, self.kernel, self.step)
         places = np.ndindex(seen.shape[-2:])
-        return sum(seen[..., i, j] for i, j in places) / self.kernel**2
+        return reduce(np.add, (seen[..., i, j] for i, j in places)) / self.kernel**2
 
     def jvp(self, p: Parameters, x: np.ndarray, y: np.ndarray, dp: Parameters, dx: np.ndarray | None) -> np.ndarray:
         return np.zeros_like(y)[None] if dx is None else self.forward(p, dx)
