@@ -106,13 +106,16 @@ class Objective:
 
     def value_and_gradient(self, w: np.ndarray) -> tuple[float, np.ndarray]:
         """Return L(w) and ∇L(w) (P,) from one forward and one backward pass."""
-        w = self.check_w(w)
-        value, gradient = 0.0, np.zeros_like(w)
+        w, N = self.check_w(w), self.n_examples
+        value, gradient = 0.0, None
         for trace, y in self.traces(w):
-            value += self.loss.value(trace[-1], y).sum()
-            gradient += self.network.vjp(w, trace, self.loss.gradient(trace[-1], y))
-        N = self.n_examples
-        return _finite(value / N + self.penalty(w), w), gradient / N + w.dtype.type(self.l2) * w
+            value += self.loss.value(trace[-1], y).sum() / N
+            part = self.network.vjp(w, trace, self.loss.gradient(trace[-1], y) / N)
+            gradient = part if gradient is None else np.add(gradient, part, out=part)
+        assert gradient is not None  # there is at least one example
+        if self.l2:
+            gradient += w.dtype.type(self.l2) * w
+        return _finite(value + self.penalty(w), w), gradient
 
     def per_example_gradients(self, w: np.ndarray) -> np.ndarray:
         """Return ∇ℓ_n(w) as rows (N, P), without 1/N and without the penalty."""

@@ -25,7 +25,12 @@ class Optimizer:
 def sgd(learning_rate: float) -> Optimizer:
     """Gradient descent: w ← w − η g."""
     rate = checks.number("learning_rate", learning_rate, 0)
-    return Optimizer("sgd", start=lambda w: None, step=lambda w, g, state: (w - rate * g, state))
+
+    def step(w: np.ndarray, g: np.ndarray, state: None) -> tuple[np.ndarray, None]:
+        move = rate * g
+        return np.subtract(w, move, out=move), state
+
+    return Optimizer("sgd", start=lambda w: None, step=step)
 
 
 def momentum(learning_rate: float, decay: float = 0.9) -> Optimizer:
