@@ -82,3 +82,17 @@ def generator(name: str, value: Any) -> np.random.Generator:
             f"{name}: expected a numpy.random.Generator such as numpy.random.default_rng(0), got {describe(value)}"
         )
     return value
+
+
+def undefined(owner: Any, base: type, method: str) -> NotImplementedError:
+    """Return the error for a subclass of ours, Layer or Loss, without a method that somebody asked for."""
+
+    def leaves(kind: type) -> list[type]:
+        below: list[type] = kind.__subclasses__()
+        return [leaf for sub in below for leaf in leaves(sub)] if below else [kind]
+
+    ours = (leaf for leaf in leaves(base) if leaf.__module__.startswith("minimal_nn."))
+    known = ", ".join(sorted(leaf.__name__ for leaf in ours if not leaf.__name__.startswith("_")))
+    return NotImplementedError(
+        f"{type(owner).__name__}: defines no {method}; kinds of {base.__name__} that do: {known}"
+    )

@@ -26,34 +26,34 @@ class Loss:
 
     def targets(self, y: np.ndarray, n_outputs: int) -> np.ndarray:
         """Return y in the form that the other methods take; ValueError where it cannot be a target."""
-        raise NotImplementedError
+        raise checks.undefined(self, Loss, "targets")
 
     def value(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return ℓ (..., N)."""
-        raise NotImplementedError
+        raise checks.undefined(self, Loss, "value")
 
     def gradient(self, z: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return ∂ℓ/∂z (..., N, C)."""
-        raise NotImplementedError
+        raise checks.undefined(self, Loss, "gradient")
 
     def hessian(self, z: np.ndarray) -> np.ndarray:
         """Return ∂²ℓ/∂z² (N, C, C); it depends on the target for neither of our losses."""
-        raise NotImplementedError
+        raise checks.undefined(self, Loss, "hessian")
 
     def hessian_product(self, z: np.ndarray, dz: np.ndarray) -> np.ndarray:
         """Return ∂²ℓ/∂z² ż for tangents ż (K, N, C), without forming the Hessian."""
-        raise NotImplementedError
+        raise checks.undefined(self, Loss, "hessian_product")
 
     def sample(self, z: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Draw one target for each example from the model p(y|z) whose −log is the unscaled loss."""
-        raise NotImplementedError
+        raise checks.undefined(self, Loss, "sample")
 
     def expectation(self, z: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return pairs (probability (N,), targets) whose weighted sum of score products is the exact expectation.
 
         For M pairs, Σ_m probability_m s_m s_mᵀ with the score s_m = ∂ log p(targets_m|z)/∂z is E_{y~p(·|z)}[s sᵀ].
         """
-        raise NotImplementedError
+        raise checks.undefined(self, Loss, "expectation")
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from minimal_nn import (
     BinaryCrossEntropy,
@@ -15,14 +11,12 @@ from minimal_nn import (
     Network,
     Objective,
     ReLU,
-    SoftmaxCrossEntropy,
     SquaredError,
-    Tanh,
     differences,
     memory,
 )
 from tests import plain
-from tests.cases import CASES, SMOOTH, assert_close, identify, make_case
+from tests.cases import CASES, SMOOTH, assert_close, identify
 
 each_case = pytest.mark.parametrize("case", CASES, ids=identify)
 
@@ -152,22 +146,3 @@ def test_a_permutation_of_the_examples_changes_nothing():
     order = np.random.default_rng(0).permutation(L.n_examples)
     assert_close(L.subset(order).gradient(w), L.gradient(w))
     assert_close(L.subset(order).per_example_losses(w), L.per_example_losses(w)[order])
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    widths=st.lists(st.integers(1, 5), min_size=2, max_size=5),
-    phi=st.sampled_from([Tanh(), ReLU()]),
-    n=st.integers(1, 6),
-    squared=st.booleans(),
-    l2=st.floats(0, 1),
-    seed=st.integers(0, 2**16),
-)
-def test_any_multilayer_perceptron_has_the_gradient_and_hessian_of_the_complex_step(widths, phi, n, squared, l2, seed):
-    layers = [Linear(widths[0], widths[1])]
-    for a, b in itertools.pairwise(widths[1:]):
-        layers += [phi, Linear(a, b)]
-    case = make_case("drawn", *layers, loss=SquaredError() if squared else SoftmaxCrossEntropy(), n=n, l2=l2, seed=seed)
-    assert_close(case.L.gradient(case.w), differences.complex_step_gradient(case.L, case.w), scale=1e-2)
-    H = differences.complex_step_hessian(case.L, case.w)
-    assert_close(case.L.hvp(case.w, np.eye(len(case.w))), H, scale=1e-2)

@@ -16,12 +16,14 @@ from minimal_nn import (
     BinaryCrossEntropy,
     Conv2d,
     Flatten,
+    Identity,
     Linear,
     MaxPool2d,
     Network,
     Objective,
     ReLU,
     Residual,
+    Sigmoid,
     SiLU,
     SoftmaxCrossEntropy,
     Softplus,
@@ -30,6 +32,8 @@ from minimal_nn import (
     curvature,
     differences,
 )
+from minimal_nn.layers import Activation, Layer
+from minimal_nn.losses import Loss
 from tests import plain
 from tests.cases import assert_close, make_case
 
@@ -101,19 +105,111 @@ def test_what_does_not_fit_is_one_clear_error(make, message):
     assert "\n" not in str(error.value)
 
 
-phis = st.sampled_from([Tanh(), ReLU(), Softplus(), SiLU(), GELU()])
+class Doubled(Layer):
+    """A layer that somebody began: forward alone."""
+
+    def forward(self, p, x):
+        return 2 * x
+
+
+class Bent(Activation):
+    """An activation without its second derivative."""
+
+    def forward(self, p, x):
+        return x + x**2
+
+    def derivative(self, x, y):
+        return 1 + 2 * x
+
+
+class Cubic(Loss):
+    """A loss with a value alone."""
+
+    def targets(self, y, n_outputs):
+        return y
+
+    def value(self, z, y):
+        return (z**3).sum(axis=-1)
+
+
+class Shift(Layer):
+    """A layer with a parameter that has no derivatives in it."""
+
+    def parameter_shapes(self):
+        return {"shift": (2,)}
+
+    def forward(self, p, x):
+        return x + p["shift"]
+
+    def vjp(self, p, x, y, by):
+        return by
+
+
+@pytest.mark.parametrize(
+    ("layer", "loss", "call", "message"),
+    [
+        (Doubled(), SquaredError(), "gradient", r"Doubled: defines no vjp; kinds of Layer that do: AvgPool2d, .*, Tanh$"),
+        (Bent(), SquaredError(), "hessian", r"Bent: defines no second_derivative; kinds of Activation that do: GELU, .*, Tanh$"),
+        (Tanh(), Cubic(), "gradient", r"Cubic: defines no gradient; kinds of Loss that do: BinaryCrossEntropy, S.*, SquaredError$"),
+        (Shift(), SquaredError(), "gradient", r"Shift: defines no parameter_vjp; kinds of Layer that do: .*Linear.*"),
+    ],
+)  # fmt: skip
+def test_what_a_layer_or_a_loss_does_not_define_is_named_with_those_that_do(layer, loss, call, message):
+    network = Network(Linear(3, 2), layer, Linear(2, 2))
+    L = Objective(network, loss, np.ones((2, 3)), np.ones((2, 2)))
+    w = network.init(np.random.default_rng(0))
+    with pytest.raises(NotImplementedError, match=message):
+        L.gradient(w) if call == "gradient" else curvature.hessian(L, w)
+
+
+phis = st.sampled_from([Identity(), Tanh(), ReLU(), Sigmoid(), Softplus(), SiLU(), GELU()])
+losses = st.sampled_from([SoftmaxCrossEntropy(), SquaredError(), BinaryCrossEntropy()])
+
+
+def agrees_over_all_routes(case, seed):
+    L, w = case.L, case.w
+    p = L.network.layout.unflatten(w)
+    assert_close(L.network.forward(w, L.x), [plain.forward(L.network.layers, p, x) for x in L.x])
+    assert_close(L.gradient(w), differences.complex_step_gradient(L, w), scale=1e-2)
+    V = np.random.default_rng(seed).standard_normal((len(w), 3))
+    H = curvature.hessian(L, w)
+    assert_close(H @ V, differences.complex_step(lambda t: L.gradient(w + (V @ t)), np.zeros(3)).T, scale=1e-2)
+    assert_close(H @ V, L.hvp(w, V), scale=1e-2)
+    assert_close(curvature.hessian_diagonal(L, w), np.diagonal(H), scale=1e-2)
+    G = curvature.gauss_newton(L, w)
+    assert_close(G @ V, L.gauss_newton_product(w, V), scale=1e-2)
+    assert_close(G, curvature.fisher(L, w), scale=1e-2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    widths=st.lists(st.integers(1, 5), min_size=2, max_size=5),
+    activations=st.lists(phis, min_size=3, max_size=3),
+    residual=st.booleans(),
+    bias=st.booleans(),
+    loss=losses,
+    n=st.integers(1, 6),
+    l2=st.floats(0, 1),
+    seed=st.integers(0, 2**16),
+)
+def test_any_multilayer_perceptron_agrees_over_all_routes(widths, activations, residual, bias, loss, n, l2, seed):
+    layers = [Linear(widths[0], widths[1], bias=bias)]
+    for phi, (inputs, outputs) in zip(activations, pairwise(widths[1:]), strict=False):
+        layers += [phi, Residual(Linear(inputs, inputs), phi)] if residual else [phi]
+        layers.append(Linear(inputs, outputs))
+    agrees_over_all_routes(make_case("drawn", *layers, loss=loss, n=n, l2=l2, seed=seed), seed)
 
 
 @settings(max_examples=25, deadline=None)
 @given(
-    channels=st.lists(st.integers(1, 3), min_size=2, max_size=3),
+    channels=st.lists(st.integers(1, 3), min_size=2, max_size=4),
     kernel=st.integers(1, 3),
     stride=st.integers(1, 2),
     padding=st.integers(0, 1),
     phi=phis,
     pool=st.sampled_from([None, AvgPool2d(2), MaxPool2d(2), AvgPool2d(2, stride=1)]),
     residual=st.booleans(),
-    loss=st.sampled_from([SoftmaxCrossEntropy(), SquaredError(), BinaryCrossEntropy()]),
+    loss=losses,
     seed=st.integers(0, 2**16),
 )
 def test_any_convolutional_network_agrees_over_all_routes(
@@ -133,14 +229,4 @@ def test_any_convolutional_network_agrees_over_all_routes(
         layers.append(pool)
     features = Network(*layers, Flatten()).output_shape((channels[0], 5, 4))[0]
     case = make_case("drawn", *layers, Flatten(), Linear(features, 2), loss=loss, image=(channels[0], 5, 4), n=3, l2=0.1, seed=seed)  # fmt: skip
-    L, w = case.L, case.w
-    p = L.network.layout.unflatten(w)
-    assert_close(L.network.forward(w, L.x), [plain.forward(L.network.layers, p, x) for x in L.x])
-    assert_close(L.gradient(w), differences.complex_step_gradient(L, w), scale=1e-2)
-    V = np.random.default_rng(seed).standard_normal((len(w), 3))
-    H = curvature.hessian(L, w)
-    assert_close(H @ V, differences.complex_step(lambda t: L.gradient(w + (V @ t)), np.zeros(3)).T, scale=1e-2)
-    assert_close(H @ V, L.hvp(w, V), scale=1e-2)
-    G = curvature.gauss_newton(L, w)
-    assert_close(G @ V, L.gauss_newton_product(w, V), scale=1e-2)
-    assert_close(G, curvature.fisher(L, w), scale=1e-2)
+    agrees_over_all_routes(case, seed)

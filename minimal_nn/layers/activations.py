@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minimal_nn import checks
 from minimal_nn.layers.base import Layer, Parameters
 
 
@@ -21,11 +22,11 @@ class Activation(Layer):
 
     def derivative(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return φ′(x), given x and y = φ(x)."""
-        raise NotImplementedError
+        raise checks.undefined(self, Activation, "derivative")
 
     def second_derivative(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return φ″(x), given x and y = φ(x)."""
-        raise NotImplementedError
+        raise checks.undefined(self, Activation, "second_derivative")
 
     def jvp(self, p: Parameters, x: np.ndarray, y: np.ndarray, dp: Parameters, dx: np.ndarray | None) -> np.ndarray:
         return np.zeros_like(y)[None] if dx is None else self.derivative(x, y) * dx

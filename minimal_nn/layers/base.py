@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minimal_nn import checks
+
 Parameters = Mapping[str, np.ndarray]
 
 
@@ -44,15 +46,15 @@ class Layer:
 
     def forward(self, p: Parameters, x: np.ndarray) -> np.ndarray:
         """Return y = f(x; θ)."""
-        raise NotImplementedError
+        raise checks.undefined(self, Layer, "forward")
 
     def jvp(self, p: Parameters, x: np.ndarray, y: np.ndarray, dp: Parameters, dx: np.ndarray | None) -> np.ndarray:
         """Return ẏ; dx None stands for an input that does not move."""
-        raise NotImplementedError
+        raise checks.undefined(self, Layer, "jvp")
 
     def vjp(self, p: Parameters, x: np.ndarray, y: np.ndarray, by: np.ndarray) -> np.ndarray:
         """Return x̄."""
-        raise NotImplementedError
+        raise checks.undefined(self, Layer, "vjp")
 
     def vjp_tangent(
         self,
@@ -65,18 +67,24 @@ class Layer:
         dby: np.ndarray,
     ) -> np.ndarray:
         """Return x̄̇."""
-        raise NotImplementedError
+        raise checks.undefined(self, Layer, "vjp_tangent")
 
     def parameter_vjp(self, p: Parameters, x: np.ndarray, by: np.ndarray) -> dict[str, np.ndarray]:
         """Return θ̄, summed over the examples: name -> (..., *shape)."""
-        return {}
+        return self._without_parameters("parameter_vjp")
 
     def parameter_vjp_tangent(
         self, p: Parameters, x: np.ndarray, by: np.ndarray, dp: Parameters, dx: np.ndarray | None, dby: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Return θ̄̇, summed over the examples: name -> (K, *shape)."""
-        return {}
+        return self._without_parameters("parameter_vjp_tangent")
 
     def per_example_vjp(self, p: Parameters, x: np.ndarray, by: np.ndarray) -> dict[str, np.ndarray]:
         """Return θ̄_n for each example: name -> (..., N, *shape)."""
+        return self._without_parameters("per_example_vjp")
+
+    def _without_parameters(self, method: str) -> dict[str, np.ndarray]:
+        """Return no derivative, for no parameters; NotImplementedError where there are some."""
+        if self.parameter_shapes():
+            raise checks.undefined(self, Layer, method)
         return {}
