@@ -4,9 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from minimal_nn import Linear, Network, Objective, ReLU, SoftmaxCrossEntropy, SquaredError, Tanh, memory
+from minimal_nn import (
+    GELU,
+    BatchNorm,
+    Identity,
+    Linear,
+    Network,
+    Objective,
+    ReLU,
+    Residual,
+    Sigmoid,
+    SiLU,
+    SoftmaxCrossEntropy,
+    Softplus,
+    SquaredError,
+    Tanh,
+    memory,
+)
 from pruning import exact
+from pruning.exact import polynomials, removals
 from tests.cases import CASES, assert_close, identify, make_case
 
 each_case = pytest.mark.parametrize("case", CASES, ids=identify)
@@ -29,6 +48,165 @@ def test_saliency_in_pieces_is_the_same(case, monkeypatch):
     whole = exact.saliency(case.L, case.w)
     monkeypatch.setattr(memory.pieces, "__defaults__", (1.0,))
     assert_close(exact.saliency(case.L, case.w), whole, scale=abs(case.L(case.w)))
+
+
+@each_case
+def test_saliency_by_polynomials_and_lines_wherever_they_apply(case, monkeypatch):
+    """On networks of this size weights are removed one by one unless the threshold says otherwise."""
+    one_by_one = exact.saliency(case.L, case.w)
+    monkeypatch.setattr(removals, "WORTHWHILE", 1)
+    assert_close(exact.saliency(case.L, case.w), one_by_one, scale=abs(case.L(case.w)))
+
+
+def test_every_route_has_its_cases_and_their_counts_add_up(monkeypatch):
+    found = {"channels": 0, "prefix": 0, "lines": 0, "polynomials": 0}
+    monkeypatch.setattr(removals, "WORTHWHILE", 1)
+    for case in CASES:
+        counts = exact.routes(case.L.network)
+        assert sum(counts.values()) == len(case.w)
+        residual = [layer for layer in case.L.network.layers if isinstance(layer, Residual)]
+        assert ("prefix" in counts) == any(layer.parameter_shapes() for layer in residual)
+        for by in counts:
+            found[by] += 1
+    assert min(found.values()) >= 3, found
+
+
+phis = st.sampled_from([Identity(), Tanh(), ReLU(), Sigmoid(), Softplus(), SiLU(), GELU()])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    inputs=st.integers(24, 40),
+    widths=st.lists(st.integers(1, 6), min_size=1, max_size=3),
+    mixed=st.lists(phis, min_size=3, max_size=3),
+    same=st.booleans(),
+    norm=st.booleans(),
+    sparse=st.booleans(),
+    size=st.sampled_from([0.1, 1.0, 10.0]),
+    loss=st.sampled_from([SoftmaxCrossEntropy(), SquaredError()]),
+    seed=st.integers(0, 2**16),
+)
+def test_any_wide_first_layer_agrees_with_a_loop(inputs, widths, mixed, same, norm, sparse, size, loss, seed):
+    layers = [Linear(inputs, widths[0])]
+    for phi, a, b in zip(mixed, widths, [*widths[1:], 2], strict=False):
+        layers += [mixed[0] if same else phi, *([BatchNorm(a)] if norm else []), Linear(a, b)]
+
+    def alter(p):
+        p["0.weight"][...] *= size
+
+    case = make_case("drawn", *layers, loss=loss, n=7, l2=0.1, alter=alter, seed=seed)
+    if sparse:
+        case.L.x[np.random.default_rng(seed).random(case.L.x.shape) < 0.7] = 0
+    assert_close(exact.saliency(case.L, case.w), exact.reference(case.L, case.w), scale=abs(case.L(case.w)))
+
+
+def test_a_polynomial_of_too_low_a_degree_is_not_used():
+    x, scale = np.linspace(-1, 1, 50)[:, None], 1.0
+    steep = lambda b, n, t: np.tanh(40 * t)  # noqa: E731
+    _, done = polynomials.sums(x, np.ones((1, 1)), range(1), steep, scale, np.ones((1, 50)))
+    assert not done[0]
+    cubic = lambda b, n, t: t**3 - 2 * t  # noqa: E731
+    total, done = polynomials.sums(x, np.full((1, 1), 2.0), range(1), cubic, scale, np.ones((1, 50)) * x.T)
+    assert done[0]
+    assert_close(total[0, 0, 0], (x * ((-2 * x) ** 3 + 4 * x)).sum())
+
+
+def naive_groups(L, w, ids):
+    return np.array([L(np.where(ids == g, 0, w)) - L(w) for g in range(ids.max() + 1)])
+
+
+@each_case
+def test_groups_of_every_shape_equal_forward_passes_without_them(case):
+    L, w = case.L, case.w
+    rng, P, layout = np.random.default_rng(0), len(case.w), case.L.network.layout
+    whole_layers = np.zeros(P, int)
+    for name in layout:
+        whole_layers[layout[name]] = int(name.split(".")[0])
+    anywhere = rng.integers(-1, 4, P)
+    anywhere[0] = 5  # group 4 is empty
+    blocks = np.arange(P) // 3
+    columns = np.full(P, -1)
+    first = next(iter(layout))
+    columns[layout[first]] = np.arange(layout[first].stop - layout[first].start) % layout.shapes[first][-1]
+    for ids in (whole_layers, anywhere, blocks, columns, np.arange(P)):
+        assert_close(exact.saliency(L, w, groups=ids), naive_groups(L, w, ids), scale=abs(L(w)))
+    singles = exact.saliency(L, w, groups=np.arange(P))
+    assert_close(singles, exact.saliency(L, w), scale=abs(L(w)))
+
+
+@each_case
+def test_gates_on_units_equal_a_forward_pass_with_their_output_at_zero(case):
+    L, w, layers = case.L, case.w, case.L.network.layers
+    trace = L.network.trace(w, L.x)
+    p = L.network.parameters(w)
+    for i, layer in enumerate(layers):
+        gate = i
+        while gate + 1 < len(layers) and type(layers[gate + 1]).__name__ in PHI:
+            gate += 1
+        expected = []
+        for u in range(trace[gate + 1].shape[1]):
+            h = trace[gate + 1].copy()
+            h[:, u] = 0
+            for later, own in zip(layers[gate + 1 :], p[gate + 1 :], strict=True):
+                h = later.forward(own, h)
+            expected.append(L.loss.value(h, L.y).mean() - L.loss.value(trace[-1], L.y).mean())
+        assert_close(exact.saliency(L, w, units=i), expected, scale=abs(L(w))), layer
+
+
+PHI = {"Identity", "Tanh", "ReLU", "Sigmoid", "Softplus", "SiLU", "GELU"}
+
+
+@each_case
+def test_per_example_sums_equal_totals(case):
+    L, w = case.L, case.w
+    ids = np.arange(len(w)) % 4
+    penalty = 0.5 * L.l2 * w**2
+    for options, saved in (({}, penalty), ({"groups": ids}, np.bincount(ids, penalty)), ({"units": 0}, 0)):
+        each = exact.saliency(L, w, per_example=True, **options)
+        assert each.shape[0] == L.n_examples
+        assert_close(each.mean(axis=0) - saved, exact.saliency(L, w, **options), scale=abs(L(w)))
+    losses = L.per_example_losses(w)
+    removed = np.where(np.arange(len(w)) == 1, 0, w)
+    assert_close(exact.saliency(L, w, per_example=True)[:, 1], L.per_example_losses(removed) - losses, scale=1.0)
+
+
+@each_case
+def test_weights_of_the_examples_give_the_saliency_of_every_subset(case, monkeypatch):
+    monkeypatch.setattr(removals, "WORTHWHILE", 1)
+    L, w = case.L, case.w
+    if L.n_examples < 2:
+        return
+    halves = np.arange(L.n_examples) % 2 == 0, np.arange(L.n_examples) % 2 == 1
+    omega = np.array([half / half.sum() for half in halves])
+    found = exact.weighted_saliencies(L, w, omega)
+    for s, half in zip(found, halves, strict=True):
+        part = L.subset(half)
+        assert_close(s - 0.5 * L.l2 * w**2, exact.saliency(part, w), scale=abs(L(w)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"groups": np.zeros(5, int)}, r"groups: expected shape \(6,\)"),
+        ({"groups": np.zeros(6)}, "groups: expected dtype integer"),
+        ({"groups": np.full(6, -1)}, "groups: expected ids >= 0"),
+        ({"groups": np.array([0, 0, 0, 0, 0, -2])}, "groups: expected ids >= 0"),
+        ({"units": 1}, "units: expected the index of one of 1 layers, got 1"),
+        ({"units": -1}, "units: expected"),
+        ({"units": 0, "groups": np.zeros(6, int)}, "units: expected None where groups are given"),
+    ],
+)
+def test_what_does_not_fit_is_one_clear_error(options, message):
+    L = Objective(Network(Linear(2, 2)), SoftmaxCrossEntropy(), np.eye(2), np.array([0, 1]))
+    with pytest.raises(ValueError, match=message):
+        exact.saliency(L, np.ones(6), **options)
+
+
+def test_per_example_refuses_what_does_not_fit_into_memory(monkeypatch):
+    monkeypatch.setattr(memory, "BUDGET", 1000)
+    case = CASES[0]
+    with pytest.raises(ValueError, match=r"per_example: expected \(9, \d+\) within 0 MiB"):
+        exact.saliency(case.L, case.w, per_example=True)
 
 
 def test_hand_case_of_a_least_squares_problem():
