@@ -129,7 +129,7 @@ class Checkpoint:
             try:
                 with np.load(path, allow_pickle=False) as file:
                     found, done, sums = str(file["digest"]), file["done"], file["total"]
-            except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
                 raise ValueError(f"checkpoint: expected a file of exact.saliency, got {path} ({error})") from None
             if found != digest:
                 raise ValueError(
