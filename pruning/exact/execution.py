@@ -127,7 +127,7 @@ class Checkpoint:
         self.path, self.digest, self.total, self.done = path, digest, total, np.zeros(count, bool)
         if path.exists():
             try:
-                with np.load(path, allow_pickle=False) as file:
+                with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                     found, done, sums = str(file["digest"]), file["done"], file["total"]
             except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
                 raise ValueError(f"checkpoint: expected a file of exact.saliency, got {path} ({error})") from None
