@@ -21,10 +21,10 @@ from minimal_nn.layers.base import Layer
 from minimal_nn.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from minimal_nn.objective import Objective
 
+#: bytes of the columns' answers that are kept at a time: fresh memory costs more time than to answer a column again
+_TABLE = 2**23
 #: bytes of the arrays that follow one another from layer to layer; small enough to stay in the processor's cache
 _BLOCK = 2**22
-#: masks are taken in pieces whose answers would fit into the memory budget for at least so many examples
-_EXAMPLES_AT_ONCE = 1024
 
 
 def losses(L: Objective, w: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -70,17 +70,20 @@ def chain_losses(L: Objective, w: np.ndarray, masks: np.ndarray) -> np.ndarray:
     width = 2 * sum(layer.outputs for layer in layers if isinstance(layer, Linear))
     behind = 2 * w.itemsize * sum(view.size for own in p[k:] for view in own.values())
     total = np.zeros(len(masks), dtype=w.dtype)
-    for n in memory.pieces(L.n_examples, 4 * w.itemsize * len(columns)):
-        x, y = L.x[n].astype(w.dtype, copy=False), L.y[n]
+    for n in memory.pieces(L.n_examples, 4 * w.itemsize * (columns.shape[1] + width)):
+        x, y = _run(layers[:i], L.x[n].astype(w.dtype, copy=False)).T, L.y[n]
         y = y.astype(w.dtype, copy=False) if y.dtype.kind == "f" else y
-        answers = columns @ _run(layers[:i], x).T
-        answers += shift[:, None]
-        answers = _run(layers[i + 1 : k], answers)
-        for m in memory.pieces(len(masks), w.itemsize * len(x) * width + behind, _BLOCK):
-            z = np.take(answers, ids[m], axis=0)
-            for layer, own, on in zip(layers[k:], p[k:], kept[k:], strict=True):
-                z = _masked(own, {name: on[name][m] for name in on}, z) if own else layer.forward(own, z)
-            total[m] += _summed(L.loss, z, y)
+        for m in memory.pieces(len(masks), w.itemsize * x.shape[1] * len(columns) / len(masks), _TABLE):
+            used, which = np.unique(ids[m], return_inverse=True)
+            answers = columns[used] @ x
+            answers += shift[used, None]
+            answers = _run(layers[i + 1 : k], answers)
+            which = which.reshape(ids[m].shape)
+            for inner in memory.pieces(len(which), w.itemsize * x.shape[1] * width + behind, _BLOCK):
+                z = np.take(answers, which[inner], axis=0)
+                for layer, own, on in zip(layers[k:], p[k:], kept[k:], strict=True):
+                    z = _masked(own, {name: on[name][m][inner] for name in on}, z) if own else layer.forward(own, z)
+                total[m][inner] += _summed(L.loss, z, y)
     total /= L.n_examples
     for overflown in np.flatnonzero(~np.isfinite(total)):
         alone = w * masks[overflown]
@@ -249,10 +252,5 @@ def _summed(loss: Loss, z: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def bytes_of_a_mask(L: Objective, w: np.ndarray) -> float:
-    """Return for how many bytes of the memory budget one mask counts in `chain_losses`.
-
-    Four times what it takes: fresh memory costs more time than columns that are answered again in the next piece.
-    """
-    first = next((layer for layer in L.network.layers if isinstance(layer, Linear)), None)
-    answers = 3 * first.outputs * min(L.n_examples, _EXAMPLES_AT_ONCE) if first else 0
-    return 4 * (w.itemsize * answers + 2 * w.nbytes + 8 * len(w))
+    """Return how many bytes one mask and its columns take in `chain_losses`, the listing of the mask included."""
+    return 4 * w.nbytes + 64 * len(w)
