@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from dataclasses import dataclass
 
 import numpy as np
@@ -314,6 +315,18 @@ def test_errors_name_the_argument_and_what_was_expected():
         exact.best_subsets(L, w, 1, limit=0)
     with pytest.raises(ValueError, match="w: expected dtype float"):
         exact.best_subsets(L, w.astype(complex), 1)
+
+
+def test_temporaries_stay_within_the_memory_budget(monkeypatch):
+    case = make_case("wide", Linear(60, 40), Tanh(), Linear(40, 10), n=50)
+    masks = np.random.default_rng(0).random((1500, len(case.w))) < 0.5
+    budget = 2**25
+    monkeypatch.setattr(memory.pieces, "__defaults__", (float(budget),))
+    tracemalloc.start()
+    exact.losses(case.L, case.w, masks)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < budget + masks.nbytes / 2
 
 
 def test_outputs_that_overflow_are_an_error_and_no_number():

@@ -32,8 +32,8 @@ def losses(L: Objective, w: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
     The penalty (l2/2) ‖w ∘ mask_m‖² is included. The same numbers as a loop over the masks, to 1e-12 of the largest
     |L|; masks that cannot be told apart by the outputs are computed once. In a chain so is every column of the first
-    linear layer's mask; other networks take one forward pass for each different mask. Beside the result the bits of
-    the masks are kept, M·P/8 bytes. Raises ValueError for masks of another shape or dtype.
+    linear layer's mask; other networks take one forward pass for each different mask. Temporaries stay in the memory
+    budget, but for what tells equal masks, M·P/2 bytes at most. Raises ValueError for masks of another shape or dtype.
 
     >>> from minimal_nn import Linear, Network, SquaredError
     >>> x = np.array([[1.0, 0], [1, 1], [2, 1], [0, 1]])
