@@ -184,6 +184,39 @@ def test_weights_of_the_examples_give_the_saliency_of_every_subset(case, monkeyp
         assert_close(s - 0.5 * L.l2 * w**2, exact.saliency(part, w), scale=abs(L(w)))
 
 
+@each_case
+def test_split_half_gives_the_saliency_of_both_halves(case):
+    L, w = case.L, case.w
+    if L.n_examples < 2:
+        with pytest.raises(ValueError, match="L: expected at least 2 examples to split, got 1"):
+            exact.split_half(L, w, rng=np.random.default_rng(0))
+        return
+    halves = exact.split_half(L, w, splits=2, rng=np.random.default_rng(5))
+    rng, n = np.random.default_rng(5), L.n_examples // 2
+    for first, second in zip(halves.first, halves.second, strict=True):
+        order = rng.permutation(L.n_examples)
+        assert_close(first, exact.saliency(L.subset(order[:n]), w), scale=abs(L(w)))
+        assert_close(second, exact.saliency(L.subset(order[n:]), w), scale=abs(L(w)))
+    assert_close(halves.whole, exact.saliency(L, w), scale=abs(L(w)))
+    penalty = -0.5 * L.l2 * w**2
+    for s in (*halves.first, *halves.second, halves.whole):
+        assert (s[halves.dead] == penalty[halves.dead]).all(), "weights on inputs of 0 are worth exactly their penalty"
+
+
+def test_split_half_tells_weights_on_inputs_of_zero_apart():
+    case = make_case("dead", Linear(4, 5), ReLU(), Linear(5, 3), zero_input=2)
+    p = case.L.network.layout.unflatten(w := case.w.copy())
+    p["0.weight"][:, 3] = 0
+    p["0.bias"][3] = -1
+    dead = case.L.network.layout.unflatten(exact.split_half(case.L, w, 1, rng=np.random.default_rng(0)).dead)
+    assert dead["0.weight"][2].all()
+    assert not dead["0.weight"][[0, 1, 3]].any()
+    assert dead["2.weight"][3].all()
+    assert not dead["2.weight"][[0, 1, 2, 4]].any()
+    assert not dead["0.bias"].any()
+    assert not dead["2.bias"].any()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

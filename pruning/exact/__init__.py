@@ -2,6 +2,7 @@
 
 from pruning.exact.expansion import TaylorTerms, taylor_terms
 from pruning.exact.frontiers import Frontier, frontier
+from pruning.exact.halves import Halves, split_half
 from pruning.exact.naive import reference
 from pruning.exact.reoptimization import Reoptimized, reoptimized
 from pruning.exact.rows import RowOptimum, row_optimum
@@ -11,6 +12,7 @@ from pruning.exact.subsets import BestSubset, best_subsets, losses, pairs
 __all__ = [
     "BestSubset",
     "Frontier",
+    "Halves",
     "Reoptimized",
     "RowOptimum",
     "TaylorTerms",
@@ -23,6 +25,7 @@ __all__ = [
     "routes",
     "row_optimum",
     "saliency",
+    "split_half",
     "taylor_terms",
     "weighted_saliencies",
 ]

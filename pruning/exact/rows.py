@@ -81,8 +81,11 @@ def row_optimum(
     tree: Tree = _Refitted(T, v, k, max(X.shape)) if update else _Masked(T, v, k)
 
     def errors(removed: np.ndarray) -> np.ndarray:
-        changes = [_refit(T, v, r) - v for r in removed] if update else -v * removed
-        return ((np.asarray(changes) @ T.T) ** 2).sum(axis=1)
+        found = np.empty(len(removed))
+        for piece in memory.pieces(len(removed), 4 * 8 * d):
+            changes = [_refit(T, v, r) - v for r in removed[piece]] if update else -v * removed[piece]
+            found[piece] = ((np.asarray(changes) @ T.T) ** 2).sum(axis=1)
+        return found
 
     if d <= ENUMERATED:
         if comb(d, k) > limit:
@@ -282,14 +285,15 @@ class _Masked:
         b = np.diagonal(self.B)
         D = max(np.linalg.eigvalsh(G + np.diag(np.diagonal(G) == 0))[0], 0) * b - 1e-6 * (b.max() or 1)
         self.P = self.B - np.diag(D)
-        self.factors = [np.linalg.inv(np.linalg.cholesky(self.P[t:, t:])) for t in range(d)]
+        reversed_factor = np.linalg.inv(np.linalg.cholesky(self.P[::-1, ::-1]))
+        self.factor = np.ascontiguousarray(reversed_factor[::-1, ::-1])  # P⁻¹ = FᵀF, and so for every U at the end
         self.least = [np.append(0, np.cumsum(np.sort(D[t:]))) for t in range(d)]
         self.root = _root(d, k, np.zeros(d))
         self.slack = 1e-13 * b.sum()
 
     def bound(self, t: int, nodes: Nodes) -> np.ndarray:
         _, left, error, u = nodes
-        return error - ((u @ self.factors[t].T) ** 2).sum(axis=1) + self.least[t][left]
+        return error - ((u @ self.factor[t:, t:].T) ** 2).sum(axis=1) + self.least[t][left]
 
     def keep(self, t: int, nodes: Nodes) -> Nodes:
         removed, left, error, u = nodes

@@ -13,9 +13,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import threadpoolctl
 
 from minimal_nn import checks, memory
 from minimal_nn.layers import Activation
@@ -165,25 +167,36 @@ def _run(
         members = None if parts is None else parts.members[task.start : task.stop]
         return L.subset(examples), w, task, None if omega is None else omega[:, examples], members
 
-    small = L.n_parameters * L.n_examples <= SMALL or len(tasks) == 1
-    path = None if checkpoint is None else Path(checkpoint)
-    threads = None if executor or small else ThreadPoolExecutor(os.cpu_count())
-    try:
+    with _executor(executor, small=L.n_parameters * L.n_examples <= SMALL or len(tasks) == 1) as chosen:
         execute(
             changes_of_task,
             tasks,
             arguments,
             place,
             total,
-            executor=executor or threads,
-            checkpoint=path,
+            executor=chosen,
+            checkpoint=None if checkpoint is None else Path(checkpoint),
             identity=(L, w, omega, None if parts is None else parts.ids),
             progress=progress,
         )
-    finally:
-        if threads is not None:
-            threads.shutdown(cancel_futures=True)
     return total
+
+
+@contextmanager
+def _executor(given: Executor | None, *, small: bool) -> Iterator[Executor | None]:
+    """Give the executor, or one with a thread for each core; None for a small problem, which runs in this thread.
+
+    Meanwhile the BLAS has one thread for each of ours: matrix products are small here, and theirs would get in the way.
+    """
+    if given is not None or small:
+        yield given
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with threadpoolctl.threadpool_limits(1, "blas"), ThreadPoolExecutor(cores) as threads:
+        try:
+            yield threads
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 
 def changes_of_task(

@@ -16,6 +16,7 @@ from tests.benchmarks import threads
 from tests.benchmarks.problems import Problem
 from tests.benchmarks.timing import Missing, Route, seconds
 
+SAMPLE = 500  #: weights that the loop over masked weights removes; its time is scaled to all
 CHUNK = 128  #: tangents at once, for the route that takes them in pieces
 
 
@@ -125,6 +126,38 @@ def our_training_step(problem: Problem, rate: float = 0.1) -> Route:
     return Route("value_and_gradient and sgd", run, np.array)
 
 
+def loop_over_masked_weights(problem: Problem) -> Route:
+    """One forward pass for each of SAMPLE weights with that weight at 0: the plain loop, of which P/SAMPLE are all."""
+    torch = _torch()
+    model, x, y, order = _parts(torch, problem)
+    x = x.to(next(model.parameters()).dtype)
+    loss, sample = torch.nn.CrossEntropyLoss(), sampled(problem)
+    parameters = [p.detach().view(-1) for p in model.parameters()]
+    place = np.empty(len(order), int)
+    place[order] = np.arange(len(order))
+    edges = np.cumsum([0, *(len(p) for p in parameters)])
+    k = np.searchsorted(edges, place[sample], side="right") - 1
+    flat = [(parameters[i], int(j - edges[i])) for i, j in zip(k, place[sample], strict=True)]
+
+    def run() -> list[float]:
+        changes = []
+        with torch.no_grad():
+            before = loss(model(x), y).item()
+            for p, j in flat:
+                kept = p[j].item()
+                p[j] = 0
+                changes.append(loss(model(x), y).item() - before)
+                p[j] = kept
+        return changes
+
+    return Route(f"torch, {SAMPLE} forward passes, scaled", run, parts=problem.L.n_parameters / SAMPLE)
+
+
+def sampled(problem: Problem) -> np.ndarray:
+    """Return the SAMPLE weights that the loop removes."""
+    return np.random.default_rng(0).choice(problem.L.n_parameters, SAMPLE, replace=False)
+
+
 def _torch() -> Any:
     try:
         import torch
@@ -170,6 +203,6 @@ def _module(torch: Any, layer: Any) -> Any:
         )
     if kind == "AvgPool2d":
         return torch.nn.AvgPool2d(layer.kernel)
-    if kind in ("Tanh", "Flatten"):
+    if kind in ("Tanh", "ReLU", "Flatten"):
         return getattr(torch.nn, kind)()
     raise Missing(f"torch: no counterpart of {layer} is written here")

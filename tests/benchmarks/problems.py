@@ -5,10 +5,24 @@ from __future__ import annotations
 import itertools
 import os
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
-from minimal_nn import Linear, Network, Objective, SoftmaxCrossEntropy, Tanh, datasets
+from minimal_nn import (
+    AvgPool2d,
+    Conv2d,
+    Flatten,
+    Linear,
+    Network,
+    Objective,
+    SoftmaxCrossEntropy,
+    Tanh,
+    datasets,
+    optimizers,
+    train,
+)
+from minimal_nn.layers import Layer
 from tests.benchmarks.timing import Missing
 
 
@@ -37,14 +51,39 @@ def lenet_300_100(n: int, dtype: type[np.floating] = np.float64) -> Problem:
 
 def cnn(n: int, channels: tuple[int, int] = (4, 8)) -> Problem:
     """conv(1→4, 3×3, padding 1)-tanh-avgpool-conv(4→8, 3×3, padding 1)-tanh-avgpool-linear on 8×8 digits: P = 666."""
-    try:
-        from minimal_nn import AvgPool2d, Conv2d, Flatten
-    except ImportError as error:
-        raise Missing(f"minimal_nn has no convolutions ({error})") from None
     a, b = channels
     layers = (Conv2d(1, a, 3, padding=1), Tanh(), AvgPool2d(2), Conv2d(a, b, 3, padding=1), Tanh(), AvgPool2d(2))
     x, y = _examples(64, 10, n)
     return _problem(Network(*layers, Flatten(), Linear(4 * b, 10)), x.reshape(n, 1, 8, 8), y, np.float64)
+
+
+@cache
+def trained_lenet(phi: Layer) -> Problem:
+    """LeNet-300-100 after 1,500 steps of Adam on 20,000 MNIST images, at 1,000 of the test images."""
+    layers = Linear(784, 300), phi, Linear(300, 100), phi, Linear(100, 10)
+    return _trained(Network(*layers), (784,), examples=20_000, steps=1500)
+
+
+@cache
+def trained_cnn(dtype: type[np.floating] = np.float64) -> Problem:
+    """LeNet-5-like: conv 6, conv 16 (5×5, tanh, average pooling), linear 256-180-10, after 150 steps; P = 50,642."""
+    pool = Tanh(), AvgPool2d(2)
+    layers = Conv2d(1, 6, 5), *pool, Conv2d(6, 16, 5), *pool, Flatten(), Linear(256, 180), Tanh(), Linear(180, 10)
+    problem = _trained(Network(*layers), (1, 28, 28), examples=2_000, steps=150)
+    L = problem.L
+    return Problem(Objective(L.network, L.loss, L.x.astype(dtype), L.y), problem.w.astype(dtype))
+
+
+def _trained(network: Network, shape: tuple[int, ...], *, examples: int, steps: int) -> Problem:
+    if not os.environ.get("MINIMAL_NN_DATA"):
+        raise Missing("MNIST: set MINIMAL_NN_DATA to the folder that holds it")
+    data = datasets.mnist()
+    x, x_test = (x.reshape(-1, *shape) for x in (data.x_train[:examples], data.x_test[:1000]))
+    L = Objective(network, SoftmaxCrossEntropy(), x, data.y_train[:examples])
+    w = network.init(np.random.default_rng(0), dtype=np.float32)
+    rule, rng = optimizers.adam(1e-3), np.random.default_rng(0)
+    w = train(L, w, rule, steps=steps, batch_size=100, rng=rng, progress=False).w.astype(np.float64)
+    return Problem(Objective(network, SoftmaxCrossEntropy(), x_test, data.y_test[:1000]), w)
 
 
 def _problem(network: Network, x: np.ndarray, y: np.ndarray, dtype: type[np.floating]) -> Problem:

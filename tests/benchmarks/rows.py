@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from minimal_nn import curvature
+from minimal_nn import ReLU, Tanh, curvature
+from pruning import exact
 from tests.benchmarks import peers_jax, peers_torch, problems
 from tests.benchmarks.problems import Problem
 from tests.benchmarks.timing import Comparison, Missing, Route, compare, relative_error
@@ -81,6 +83,14 @@ _fisher = _ours("fisher, true", curvature.fisher, "true")
 _empirical = _ours("fisher, empirical", curvature.fisher, "empirical")
 _curvlinops = peers_torch.curvlinops_on_identity
 
+
+def _saliency(problem: Problem) -> Route:
+    return Route(
+        "exact.saliency", lambda: exact.saliency(problem.L, problem.w), lambda s: s[peers_torch.sampled(problem)]
+    )
+
+
+_loop, S_CNN = peers_torch.loop_over_masked_weights, "exact saliency, LeNet-5-like CNN"
 H_MLP, H_CNN = "Hessian, MLP 64-20-20-10", "Hessian, CNN 4-8 channels, 8×8"
 ROWS = (
     Row("hessian-mlp-jax", H_MLP, _mlp, _hessian, peers_jax.hessian, 12),
@@ -107,5 +117,26 @@ ROWS = (
         peers_torch.training_step,
         1,
         tolerance=1e-5,
+    ),
+    *(
+        Row(
+            f"saliency-lenet-{type(phi).__name__.lower()}",
+            f"exact saliency, LeNet-300-100, {type(phi).__name__}",
+            partial(problems.trained_lenet, phi),
+            _saliency,
+            _loop,
+            200,
+        )
+        for phi in (ReLU(), Tanh())
+    ),
+    Row("saliency-cnn-float64", S_CNN, problems.trained_cnn, _saliency, _loop, 500),
+    Row(
+        "saliency-cnn-float32",
+        f"{S_CNN}, float32",
+        partial(problems.trained_cnn, np.float32),
+        _saliency,
+        _loop,
+        150,
+        tolerance=1e-3,
     ),
 )

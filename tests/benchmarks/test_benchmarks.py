@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from minimal_nn import curvature
+from pruning import exact
 from tests.benchmarks import gemm, growth, memory, peers_jax, peers_torch, problems, report, rows, timing
 from tests.benchmarks.timing import Comparison, Missing, Route
 
@@ -46,6 +47,16 @@ def test_a_peer_gives_our_result(name, network):
     ours, peer = PEERS[name]
     theirs = prepared(peer, problem)
     assert timing.relative_error(ours(problem.L, problem.w), theirs.read(theirs.run())) < 1e-10
+
+
+@pytest.mark.parametrize("network", TINY)
+def test_the_loop_over_masked_weights_removes_what_it_says(network, monkeypatch):
+    monkeypatch.setattr(peers_torch, "SAMPLE", 30)
+    problem = TINY[network]()
+    theirs = prepared(peers_torch.loop_over_masked_weights, problem)
+    ours = exact.reference(problem.L, problem.w)[peers_torch.sampled(problem)]
+    assert timing.relative_error(ours, theirs.read(theirs.run())) < 1e-10
+    assert theirs.parts == problem.L.n_parameters / 30
 
 
 def test_a_training_step_of_torch_ends_where_ours_does():
@@ -106,6 +117,10 @@ def test_all_that_the_rows_must_reach_is_among_them():
         "fisher-true-mlp": 10,
         "fisher-empirical-mlp": 10,
         "training-step-lenet": 1,
+        "saliency-lenet-relu": 200,
+        "saliency-lenet-tanh": 200,
+        "saliency-cnn-float64": 500,
+        "saliency-cnn-float32": 150,
     }
 
 
