@@ -286,7 +286,7 @@ class _Masked:
         D = max(np.linalg.eigvalsh(G + np.diag(np.diagonal(G) == 0))[0], 0) * b - 1e-6 * (b.max() or 1)
         self.P = self.B - np.diag(D)
         reversed_factor = np.linalg.inv(np.linalg.cholesky(self.P[::-1, ::-1]))
-        self.factor = np.ascontiguousarray(reversed_factor[::-1, ::-1])  # P⁻¹ = FᵀF, and so for every U at the end
+        self.factor = np.ascontiguousarray(reversed_factor[::-1, ::-1])  # P_UU⁻¹ = F_UUᵀ F_UU
         self.least = [np.append(0, np.cumsum(np.sort(D[t:]))) for t in range(d)]
         self.root = _root(d, k, np.zeros(d))
         self.slack = 1e-13 * b.sum()
