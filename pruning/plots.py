@@ -110,6 +110,38 @@ def against_exact(boards: Mapping[str, Scoreboard]) -> Figure:
     return fig
 
 
+def by_layer(saliencies: Mapping[str, np.ndarray]) -> Figure:
+    """Draw where the exact saliency lives: the distribution of |s| in each layer, and the layers' shares of Σ|s|.
+
+    `saliencies` maps a layer's name to those of its weights. The axis begins at 10⁻⁷ of the
+    largest: what is below, and what is worth exactly 0, is where a curve starts.
+    """
+    fig, (left, right) = subplots(1, 2, size=(9.0, 3.6), width_ratios=(3, 2))
+    total = sum(float(np.abs(s).sum()) for s in saliencies.values()) or 1.0
+    count = sum(len(s) for s in saliencies.values())
+    with style():
+        for i, (name, s) in enumerate(saliencies.items()):
+            size = np.sort(np.abs(s))
+            some = np.unique(np.linspace(0, len(size) - 1, 1000).astype(int))
+            left.plot(size[some], (some + 1) / len(size), color=f"C{i}", label=name)
+            right.barh(i - 0.2, np.abs(s).sum() / total, 0.4, color=f"C{i}")
+            right.barh(i + 0.2, len(s) / count, 0.4, color=f"C{i}", alpha=0.35)
+            right.text(np.abs(s).sum() / total, i - 0.2, " of Σ|s|", va="center")
+            right.text(len(s) / count, i + 0.2, " of the weights", va="center")
+        left.set_xscale("log")
+        largest = max(float(np.abs(s).max(initial=0)) for s in saliencies.values()) or 1.0
+        left.set_xlim(1e-7 * largest, 2 * largest)
+        left.set_xlabel("|exact saliency|")
+        left.set_ylabel("share of the layer's weights below")
+        left.legend(loc="upper left")
+        right.set_yticks(range(len(saliencies)), list(saliencies))
+        right.invert_yaxis()
+        right.set_xlim(0, 1.6)
+        right.set_xticks([0, 0.5, 1])
+        right.set_xlabel("share of all layers")
+    return fig
+
+
 def _sparse_symlog_ticks(axis: Axes) -> None:
     for one in (axis.xaxis, axis.yaxis):
         one.set_ticks([-1, -0.01, 0.01, 1], ["−1", "−.01", ".01", "1"])

@@ -1,4 +1,4 @@
-"""`python -m pruning compare`: the table, the files it writes, its cache, and one line for what is wrong."""
+"""`python -m pruning compare` and `exact`: tables, the files they write, the cache, and one line for what is wrong."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from minimal_nn import Linear, ReLU
-from pruning import masks, models
+from minimal_nn import Linear, Network, ReLU
+from pruning import exact, masks, models
 from pruning.__main__ import main
 from pruning.scoreboard import half_against_half, scoreboard, standard_criteria, sufficient_damping
 from tests.cases import CASES, make_case
@@ -193,7 +193,7 @@ def test_one_path_for_figure_and_table_is_refused(tmp_path, capsys):
 
 
 def test_large_networks_are_compared_without_obs(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("pruning.__main__.LARGEST_FOR_OBS", 100)
+    monkeypatch.setattr("pruning.commands.compare.LARGEST_FOR_OBS", 100)
     assert main([*SMALL, "--figure", str(tmp_path / "f.PNG")]) == 0
     out = capsys.readouterr().out
     assert "obs: left out above 100 parameters" in out
@@ -205,3 +205,73 @@ def test_sufficient_damping_makes_the_hessian_positive_definite():
 
     for case in CASES:
         curvature.inverse(curvature.hessian(case.L, case.w), sufficient_damping(case.L, case.w))
+
+
+EXACT = ["exact", "--hidden", "5", "--train-examples", "60", "--steps", "20", "--examples", "30"]
+
+
+def test_exact_prints_quantiles_by_tensor_and_saves_the_saliency(tmp_path, capsys):
+    output, figure = tmp_path / "s.npz", tmp_path / "s.svg"
+    assert main([*EXACT, "--output", str(output), "--figure", str(figure)]) == 0
+    out, err = capsys.readouterr()
+    assert "exact saliency of 385 parameters" in out
+    assert "trained for 20 steps" in err
+    assert "325 by polynomials, 60 by channels" in out
+    recipe = models.Recipe(hidden=(5,), examples=60, steps=20, batch_size=100)
+    L = recipe.objective()
+    w, cached = models.trained(recipe, L)
+    assert cached
+    part = L.subset(slice(0, 30))
+    with np.load(output, allow_pickle=False) as file:
+        assert (file["w"] == w).all()
+        s = file["saliency"]
+        assert (file["saliency.2.weight"] == L.network.layout.unflatten(s)["2.weight"]).all()
+    assert np.abs(s - exact.reference(part, w)).max() < 1e-12 * part(w)
+    lines = {line.split()[0]: line.split()[1:] for line in out.splitlines()[3:] if line}
+    assert set(lines) == {"tensor", "0.weight", "0.bias", "2.weight", "2.bias"}
+    shares = [float(numbers[1].rstrip("%")) for name, numbers in lines.items() if name != "tensor"]
+    assert sum(shares) == pytest.approx(100, abs=0.3)
+    own = s[L.network.layout["2.weight"]]
+    assert [float(v) for v in lines["2.weight"][2:]] == pytest.approx(
+        [np.abs(own).mean(), own.min(), *np.quantile(own, [0.01, 0.25, 0.5, 0.75, 0.99]), own.max()], rel=6e-3
+    )
+    assert figure.read_text().lstrip().startswith("<?xml")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "s.npz", "s.svg"]
+
+
+def test_exact_goes_on_from_a_checkpoint_and_refuses_another(tmp_path, capsys):
+    files = ["--output", str(tmp_path / "s.npz"), "--figure", str(tmp_path / "s.png")]
+    files += ["--checkpoint", str(tmp_path / "c.npz")]
+    assert main([*EXACT, *files]) == 0
+    assert main([*EXACT, *files]) == 0
+    assert main([*EXACT, *files, "--examples", "29"]) == 1
+    assert "belongs to another computation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "lenet-5"], "model: lenet-5 does not fit images of 8 x 8"),
+        (["--model", "lenet-5", "--dataset", "xor"], "model: lenet-5 takes square images, and the data have 2 inputs"),
+        (["--model", "resnet"], "invalid choice: 'resnet'"),
+        (["--figure", "s.npz"], "expected a name that ends in"),
+        (["--output", "s.png", "--figure", "s.png"], "expected another file than that of --figure"),
+        (["--examples", "0"], "expected an integer >= 1"),
+    ],
+)
+def test_what_exact_refuses_is_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(["exact", *arguments])
+    except SystemExit as end:
+        code = end.code
+    assert code in (1, 2)
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("s.*"))
+
+
+def test_lenet_5_is_what_it_says():
+    x = np.zeros((3, 784))
+    network = models.Recipe(model="lenet-5")._lenet_5(models._square_images(x).shape[-1], 10)
+    assert Network(*network).layout.size == 61706
+    assert Network(*models.Recipe(model="lenet-300-100")._perceptron(784, 10)).layout.size == 266610

@@ -1,0 +1,77 @@
+"""`python -m pruning compare`: every criterion beside the exact saliency of a trained network."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from minimal_nn.objective import Objective
+from pruning import plots
+from pruning.commands import options as o
+from pruning.models import Recipe, trained
+from pruning.scoreboard import Scoreboard, scoreboard, standard_criteria, sufficient_damping
+
+LARGEST_FOR_OBS = 5000  #: parameters; the inverse of a larger Hessian takes minutes and gigabytes
+
+
+def add_to(commands: argparse._SubParsersAction) -> None:
+    """Add the command."""
+    default = Recipe()
+    parser = commands.add_parser(
+        "compare",
+        help="every criterion beside the exact saliency of a trained network",
+        description="Train a small multilayer perceptron (or read it from the cache), compute the exact saliency of "
+        "every weight and every criterion, print a table to standard output and draw a figure.",
+    )
+    parser.set_defaults(run=run)
+    o.add_network(parser, default)
+    o.add(parser, "--examples", default.examples, "N", "how many training examples to use, at most", type=o.positive)
+    o.add(parser, "--steps", default.steps, "N", "training steps of full-batch Adam", type=o.natural)
+    o.add(
+        parser, "--figure", Path("compare.png"), "PATH", "where to draw the figure: .png, .svg or .pdf", type=o.figure
+    )
+    o.add(parser, "--json", None, "PATH", "where to write the table as JSON; not written unless given", type=o.file)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run it; returns the exit code."""
+    recipe = Recipe(options.dataset, options.hidden, options.activation, options.seed, options.examples, options.steps)
+    L = recipe.objective()
+    w, cached = trained(recipe, L, cache=not options.no_cache)
+    o.say(f"{L.network} {'read from the cache' if cached else f'trained for {recipe.steps} steps'}")
+    damping = sufficient_damping(L, w) if L.n_parameters <= LARGEST_FOR_OBS else None
+    halves, random = np.random.default_rng(options.seed).spawn(2)
+    scorers = standard_criteria(random, damping or 0.0)
+    if damping is None:
+        del scorers["obs"]
+    board = scoreboard(L, w, scorers, rng=halves, progress=lambda name: o.say(f"scoring {name}"))
+    print(_heading(board, recipe, L, damping), board, sep="\n\n")
+    o.replace(options.figure, lambda path: _save_figure(board, path))
+    o.say(f"figure: {options.figure}")
+    if options.json:
+        text = json.dumps(board.to_json(), indent=2, allow_nan=False) + "\n"
+        o.replace(options.json, lambda path: path.write_text(text))
+        o.say(f"table:  {options.json}")
+    return 0
+
+
+def _heading(board: Scoreboard, recipe: Recipe, L: Objective, damping: float | None) -> str:
+    weights = int(L.network.layout.select("weight").sum())
+    candidates = int(board.among.sum())
+    obs = f"left out above {LARGEST_FOR_OBS} parameters" if damping is None else f"damping {damping:.2g}"
+    return (
+        f"{recipe.dataset}: {L.network}, N = {L.n_examples}, l2 = {recipe.l2:g}, loss {board.loss:.4g}\n"
+        f"{candidates} candidates: {weights} weights without the {weights - candidates} whose input is always zero\n"
+        "overlap: share of the lowest 20 % in common with the exact saliency; loss -p: after removing p\n"
+        "half_against_half: the exact saliency on one random half of the examples against the other\n"
+        f"obs: {obs}"
+    )
+
+
+def _save_figure(board: Scoreboard, path: Path) -> None:
+    fig = plots.against_exact({"": board})
+    with plots.style():
+        fig.savefig(path, format=path.suffix[1:].lower())
