@@ -40,8 +40,12 @@ class Problem:
 def mlp(*widths: int, n: int, dtype: type[np.floating] = np.float64) -> Problem:
     """A chain of Linear layers with Tanh between them on digits (64 inputs), MNIST (784), or noise of another width."""
     pairs = itertools.pairwise(widths)
-    layers = [layer for a, b in pairs for layer in (Linear(a, b), Tanh())][:-1]
-    return _problem(Network(*layers), *_examples(widths[0], widths[-1], n), dtype)
+    return chain(n, *[layer for a, b in pairs for layer in (Linear(a, b), Tanh())][:-1], dtype=dtype)
+
+
+def chain(n: int, *layers: Layer, dtype: type[np.floating] = np.float64) -> Problem:
+    """Layers of which the first and the last are Linear, on the same data as `mlp`."""
+    return _problem(Network(*layers), *_examples(layers[0].inputs, layers[-1].outputs, n), dtype)  # type: ignore[attr-defined]
 
 
 def lenet_300_100(n: int, dtype: type[np.floating] = np.float64) -> Problem:

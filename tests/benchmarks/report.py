@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import os
 import platform
@@ -65,10 +66,10 @@ def line(result: Result) -> str:
 
 
 def memory_line(peak: memory.Peak) -> str:
-    """Return the row of the memory."""
+    """Return the row of a peak memory."""
     return (
-        f"peak memory of the dense Hessian (P={peak.p})\n    {peak.peak / 2**20:.0f} MiB, {peak.ratio:.2f} times its "
-        f"own {peak.size / 2**20:.0f} MiB  required at most {memory.REQUIRED:g}  "
+        f"peak memory of the {peak.what}\n    {peak.peak / 2**20:.0f} MiB, {peak.ratio:.2f} times its own "
+        f"{peak.size / 2**20:.0f} MiB  required at most {peak.allowed / 2**20:.0f} MiB  "
         f"{'reached' if peak.reached else 'SHORT'}"
     )
 
@@ -91,19 +92,16 @@ def growth_lines(curves: list[Curve]) -> str:
 
 
 def as_json(command: str, machine: dict[str, Any], results: list[Result], **parts: Any) -> dict[str, Any]:
-    """Return everything as plain values; `parts` may hold the peak, the share and the growth."""
+    """Return everything as plain values; `parts` may hold peaks, the share and curves."""
     out: dict[str, Any] = {"command": command, "versions": versions(), "machine": machine}
     out["rows"] = [_row_as_json(r) for r in results]
-    peak, share, growth = (parts.get(name) for name in ("peak", "share", "growth"))
-    if peak:
-        out["memory"] = {"P": peak.p, "bytes": peak.peak, "times_its_size": peak.ratio, "required": memory.REQUIRED}
-    if share:
+    if peaks := parts.get("peaks"):
+        out["memory"] = [dataclasses.asdict(peak) | {"reached": peak.reached} for peak in peaks]
+    if share := parts.get("share"):
         out["gflops"] = {"machine": share.machine, "hessian": share.hessian, "share": share.share}
-    if growth:
-        out["growth"] = [
-            {"route": c.route, "against": c.against, "sizes": c.sizes, "seconds": c.seconds, "slope": c.slope}
-            for c in growth
-        ]
+    for name in ("growth", "saliency_growth"):
+        if curves := parts.get(name):
+            out[name] = [dataclasses.asdict(curve) | {"slope": curve.slope} for curve in curves]
     return out
 
 

@@ -11,7 +11,18 @@ import pytest
 
 from minimal_nn import curvature
 from pruning import exact
-from tests.benchmarks import gemm, growth, memory, peers_jax, peers_torch, problems, report, rows, timing
+from tests.benchmarks import (
+    gemm,
+    growth,
+    memory,
+    peers_jax,
+    peers_torch,
+    problems,
+    report,
+    rows,
+    saliency_growth,
+    timing,
+)
 from tests.benchmarks.timing import Comparison, Missing, Route
 
 pytestmark = pytest.mark.filterwarnings("default")  # what the peers warn of is theirs
@@ -139,7 +150,9 @@ def test_the_peak_of_a_child_is_its_own_and_not_its_parents():
     code = "from tests.benchmarks import memory; print(memory._peak_bytes())"
     child = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert child < held.nbytes
-    assert not memory.Peak(10, 700, 800).reached, "less than the matrix itself"
+    assert memory.Peak("it", 10, 1500, 800, 1600.0).reached
+    assert not memory.Peak("it", 10, 1700, 800, 1600.0).reached
+    assert not memory.Peak("it", 10, 700, 800, 1600.0).reached, "less than the matrix itself"
 
 
 def test_a_slope_is_the_exponent():
@@ -150,13 +163,16 @@ def test_results_are_written_as_json_and_drawn(tmp_path):
     row = rows.Row("r", "q", None, None, None, required=2)
     results = [rows.Result(row, "P=1", "peer", Comparison([1.0], [3.0]), 0.0), rows.Result(row, reason="gone")]
     curves = [growth.Curve(r, a, [10, 100], [1.0, 10.0]) for r in (growth.OURS, growth.JAX) for a in "PN"]
-    parts = {"peak": memory.Peak(10, 1200, 800), "share": gemm.Share(100.0, 50.0), "growth": curves}
+    parts = {"peaks": [memory.Peak("it", 10, 1200, 800, 1600.0)], "share": gemm.Share(100.0, 50.0), "growth": curves}
     kept = json.loads(json.dumps(report.as_json("python -m tests.benchmarks", report.machine(), results, **parts)))
     assert kept["rows"][0]["ratio"] == 3
     assert kept["rows"][0]["reached"] is True
     assert kept["rows"][1]["not_measured"] == "gone"
-    assert kept["memory"]["times_its_size"] == 1.5
+    assert kept["memory"] == [{"what": "it", "p": 10, "peak": 1200, "size": 800, "allowed": 1600.0, "reached": True}]
     assert kept["gflops"]["share"] == 0.5
     assert [c["slope"] for c in kept["growth"]] == pytest.approx([1] * 4)
+    saliency = [growth.Curve(r, a, [10, 100], [1.0, 10.0]) for r in ("Tanh", "ReLU") for a in saliency_growth.TITLES]
+    saliency_growth.plot(saliency, tmp_path / "saliency.png")
+    assert (tmp_path / "saliency.png").read_bytes().startswith(b"\x89PNG")
     growth.plot(curves, tmp_path / "growth.png")
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
