@@ -7,13 +7,15 @@ import hashlib
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 
 IN_FLIGHT = 64  #: tasks that an executor holds at once: what they carry stays within bounds
 
@@ -32,6 +34,20 @@ class Task:
     def __str__(self) -> str:
         what = "groups" if self.kind == "groups" else f"channels of layers[{self.layer}]"
         return f"examples {self.first} to {self.last - 1}, {what} {self.start} to {self.stop - 1} ({self.kind})"
+
+
+@contextmanager
+def threads() -> Iterator[Executor]:
+    """Give an executor with a thread for each core.
+
+    Meanwhile the BLAS has one thread for each of ours: matrix products are small here, and theirs would get in the way.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with threadpoolctl.threadpool_limits(1, "blas"), ThreadPoolExecutor(cores) as executor:
+        try:
+            yield executor
+        finally:
+            executor.shutdown(cancel_futures=True)
 
 
 def execute(

@@ -13,10 +13,13 @@ import numpy as np
 from minimal_nn import checks, memory
 from minimal_nn.curvature.closed_form import is_chain
 from minimal_nn.objective import Objective
+from pruning.exact.execution import threads
 from pruning.exact.subsets import bytes_of_a_mask, candidates_of, chain_losses, losses, rounding, seen_by_outputs
 
 #: candidates of which all subsets are listed: 2²² losses are 32 MB
 _MOST = 22
+#: pieces of masks that the memory budget is shared by: threads work on one each
+AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,11 @@ def _all_losses(L: Objective, w: np.ndarray, candidates: np.ndarray) -> np.ndarr
         seen = seen_by_outputs(L, w, _masks(w, candidates, subsets[m]))[:, candidates]
         subsets[m] = ~seen @ (1 << np.arange(len(candidates)))
     different = np.flatnonzero(subsets == np.arange(len(table)))
-    for m in memory.pieces(len(different), each):
-        table[different[m]] = chain_losses(L, w, _masks(w, candidates, different[m]))
+    with threads() as executor:
+        pieces = [different[m] for m in memory.pieces(len(different), each, memory.BUDGET / AT_ONCE)]
+        found = executor.map(lambda piece: chain_losses(L, w, _masks(w, candidates, piece)), pieces)
+        for piece, values in zip(pieces, found, strict=True):
+            table[piece] = values
     table = table[subsets]
     if L.l2:
         always = np.delete(w, candidates)

@@ -12,19 +12,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Executor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
-import threadpoolctl
 
 from minimal_nn import checks, memory
 from minimal_nn.layers import Activation
 from minimal_nn.network import Network
 from minimal_nn.objective import Objective
 from pruning.exact import removals
-from pruning.exact.execution import Task, execute
+from pruning.exact.execution import Task, execute, threads
 from pruning.exact.groups import Groups
 from pruning.exact.suffix import Piece, Suffix
 
@@ -167,7 +166,8 @@ def _run(
         members = None if parts is None else parts.members[task.start : task.stop]
         return L.subset(examples), w, task, None if omega is None else omega[:, examples], members
 
-    with _executor(executor, small=L.n_parameters * L.n_examples <= SMALL or len(tasks) == 1) as chosen:
+    small = L.n_parameters * L.n_examples <= SMALL or len(tasks) == 1
+    with nullcontext(executor) if executor is not None or small else threads() as chosen:
         execute(
             changes_of_task,
             tasks,
@@ -180,23 +180,6 @@ def _run(
             progress=progress,
         )
     return total
-
-
-@contextmanager
-def _executor(given: Executor | None, *, small: bool) -> Iterator[Executor | None]:
-    """Give the executor, or one with a thread for each core; None for a small problem, which runs in this thread.
-
-    Meanwhile the BLAS has one thread for each of ours: matrix products are small here, and theirs would get in the way.
-    """
-    if given is not None or small:
-        yield given
-        return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with threadpoolctl.threadpool_limits(1, "blas"), ThreadPoolExecutor(cores) as threads:
-        try:
-            yield threads
-        finally:
-            threads.shutdown(cancel_futures=True)
 
 
 def changes_of_task(
