@@ -88,11 +88,10 @@ def undefined(owner: Any, base: type, method: str) -> NotImplementedError:
     """Return the error for a subclass of ours, Layer or Loss, without a method that somebody asked for."""
 
     def leaves(kind: type) -> list[type]:
-        below: list[type] = kind.__subclasses__()
+        below: list[type] = [sub for sub in kind.__subclasses__() if sub.__module__.startswith("minimal_nn.")]
         return [leaf for sub in below for leaf in leaves(sub)] if below else [kind]
 
-    ours = (leaf for leaf in leaves(base) if leaf.__module__.startswith("minimal_nn."))
-    known = ", ".join(sorted(leaf.__name__ for leaf in ours if not leaf.__name__.startswith("_")))
+    known = ", ".join(sorted(leaf.__name__ for leaf in leaves(base) if not leaf.__name__.startswith("_")))
     return NotImplementedError(
         f"{type(owner).__name__}: defines no {method}; kinds of {base.__name__} that do: {known}"
     )

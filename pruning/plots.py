@@ -49,6 +49,15 @@ def subplots(
         return plt.subplots(rows, columns, **(options | {"figsize": size} if size else options))
 
 
+def save(fig: Figure, path: Path) -> None:
+    """Write the figure in the format that the name of `path` ends in, and close it."""
+    import matplotlib.pyplot as plt
+
+    with style():
+        fig.savefig(path, format=path.suffix[1:].lower())
+    plt.close(fig)
+
+
 def show(fig: Figure, *, alt: str) -> None:
     """Display the figure in a notebook as PNG, and close it.
 

@@ -269,6 +269,22 @@ def test_weights_of_a_dead_unit_or_a_dead_input_are_worth_exactly_their_penalty(
     assert not without.network.layout.unflatten(exact.saliency(without, zero.w))["0.weight"][2].any()
 
 
+@pytest.mark.parametrize("phi", [Tanh(), ReLU()])
+def test_weights_into_a_unit_that_nothing_hears_are_worth_exactly_nothing(phi, monkeypatch):
+    """Unit 1 of the first layer is heard by unit 2 of the second alone, and that by none of the outputs."""
+    case = make_case("unheard", Linear(30, 4), phi, Linear(4, 5), phi, Linear(5, 6), phi, Linear(6, 3), n=50)
+    p = case.L.network.layout.unflatten(w := case.w.copy())
+    p["2.weight"][1, [0, 1, 3, 4]] = 0
+    p["4.weight"][2] = 0
+    for threshold in (1, 1000):
+        monkeypatch.setattr(removals, "WORTHWHILE", threshold)
+        s = case.L.network.layout.unflatten(exact.saliency(case.L, w))
+        assert not s["0.weight"][:, 1].any()
+        assert not s["0.bias"][1]
+        assert not s["2.weight"][:, 2].any()
+        assert s["0.weight"][:, [0, 2, 3]].any()
+
+
 def test_a_weight_that_is_zero_already_is_worth_exactly_nothing():
     case = next(c for c in CASES if c.name == "weights at zero")
     assert not exact.saliency(case.L, case.w)[case.w == 0].any()

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         del scorers["obs"]
     board = scoreboard(L, w, scorers, rng=halves, progress=lambda name: o.say(f"scoring {name}"))
     print(_heading(board, recipe, L, damping), board, sep="\n\n")
-    o.replace(options.figure, lambda path: _save_figure(board, path))
+    o.replace(options.figure, lambda path: plots.save(plots.against_exact({"": board}), path))
     o.say(f"figure: {options.figure}")
     if options.json:
         text = json.dumps(board.to_json(), indent=2, allow_nan=False) + "\n"
@@ -69,9 +69,3 @@ def _heading(board: Scoreboard, recipe: Recipe, L: Objective, damping: float | N
         "half_against_half: the exact saliency on one random half of the examples against the other\n"
         f"obs: {obs}"
     )
-
-
-def _save_figure(board: Scoreboard, path: Path) -> None:
-    fig = plots.against_exact({"": board})
-    with plots.style():
-        fig.savefig(path, format=path.suffix[1:].lower())

@@ -96,6 +96,5 @@ def _save(path: Path, L: Objective, w: np.ndarray, s: np.ndarray) -> None:
 
 
 def _draw(path: Path, L: Objective, s: np.ndarray) -> None:
-    fig = plots.by_layer({name: s[L.network.layout[name]] for name in L.network.layout if name.endswith("weight")})
-    with plots.style():
-        fig.savefig(path, format=path.suffix[1:].lower())
+    layout = L.network.layout
+    plots.save(plots.by_layer({name: s[layout[name]] for name in layout if name.endswith("weight")}), path)

@@ -74,8 +74,11 @@ def changes(piece: Piece, i: int, units: range, omega: Omega) -> np.ndarray:
         return _one_by_one(piece, i, units, omega)
     suffix = Suffix(piece, i)
     if omega is None or by == "channels":
-        return _channels(suffix, units, omega)
-    return _interpolated(suffix, units, omega, by)
+        found = _channels(suffix, units, omega)
+    else:
+        found = _interpolated(suffix, units, omega, by)
+    found[:, :, ~piece.heard(i)[units.start : units.stop]] = 0  # not the rounding of two equal losses
+    return found
 
 
 def of_group(piece: Piece, members: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ layer comes first (Residual), its input is the old one with channel b replaced.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,21 @@ class Piece:
         if not np.isfinite(trace[-1]).all():
             raise FloatingPointError(f"outputs are not finite; the largest |w| is {np.abs(w).max():.3g}")
         return cls(L, w, L.network.parameters(w), trace, L.y, L.loss.value(trace[-1], L.y))
+
+    def heard(self, i: int) -> np.ndarray:
+        """Return which output channels of layer i reach an output over weights that are not 0 (channels,) bool."""
+        heard: Any = np.ones(self.trace[-1].shape[1], bool)
+        for k in range(len(self.p) - 1, i, -1):
+            layer, p, channels = self.L.network.layers[k], self.p[k], self.trace[k].shape[1]
+            if isinstance(layer, (Linear, Conv2d)):
+                heard = (p["weight"][:, heard] != 0).reshape(channels, -1).any(axis=1)
+            elif isinstance(layer, BatchNorm):
+                heard = heard & (p["gamma"] != 0)
+            elif isinstance(layer, Flatten):
+                heard = heard.reshape(channels, -1).any(axis=1)
+            elif not isinstance(layer, CHANNELWISE):
+                heard = np.ones(channels, bool)
+        return heard
 
     def behind(self, start: int, n: np.ndarray, x: np.ndarray, p: list | None = None) -> np.ndarray:
         """Return ℓ′ − ℓ (E,) of examples n (E,) when layer `start` receives x (E, ...), or other parameters p too."""
