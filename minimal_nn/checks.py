@@ -88,7 +88,8 @@ def undefined(owner: Any, base: type, method: str) -> NotImplementedError:
     """Return the error for a subclass of ours, Layer or Loss, without a method that somebody asked for."""
 
     def leaves(kind: type) -> list[type]:
-        below: list[type] = [sub for sub in kind.__subclasses__() if sub.__module__.startswith("minimal_nn.")]
+        below: list[type] = kind.__subclasses__()
+        below = [sub for sub in below if sub.__module__.startswith("minimal_nn.")]
         return [leaf for sub in below for leaf in leaves(sub)] if below else [kind]
 
     known = ", ".join(sorted(leaf.__name__ for leaf in leaves(base) if not leaf.__name__.startswith("_")))
