@@ -76,7 +76,9 @@ def changes(piece: Piece, i: int, units: range, omega: Omega) -> np.ndarray:
     if omega is None or by == "channels":
         found = _channels(suffix, units, omega)
     else:
-        found = _interpolated(suffix, units, omega, by)
+        widest = max(y[0].size for y in piece.trace[i + 1 :])
+        parts = memory.pieces(len(units), suffix.z[:, 0].nbytes * widest, TOGETHER)
+        found = np.concatenate([_interpolated(suffix, units[part], omega, by) for part in parts], axis=2)
     found[:, :, ~piece.heard(i)[units.start : units.stop]] = 0  # not the rounding of two equal losses
     return found
 
