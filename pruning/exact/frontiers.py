@@ -14,12 +14,18 @@ from minimal_nn import checks, memory
 from minimal_nn.curvature.closed_form import is_chain
 from minimal_nn.objective import Objective
 from pruning.exact.execution import threads
-from pruning.exact.subsets import bytes_of_a_mask, candidates_of, chain_losses, losses, rounding, seen_by_outputs
+from pruning.exact.subsets import (
+    AT_ONCE,
+    bytes_of_a_mask,
+    candidates_of,
+    chain_losses,
+    losses,
+    rounding,
+    seen_by_outputs,
+)
 
 #: candidates of which all subsets are listed: 2²² losses are 32 MB
 _MOST = 22
-#: pieces of masks that the memory budget is shared by: threads work on one each
-AT_ONCE = 8
 
 
 @dataclass(frozen=True)

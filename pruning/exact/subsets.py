@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +21,14 @@ from minimal_nn.layers import Linear
 from minimal_nn.layers.base import Layer
 from minimal_nn.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy
 from minimal_nn.objective import Objective
+from pruning.exact.execution import threads
 
 #: bytes of the columns' answers that are kept at a time: fresh memory costs more time than to answer a column again
 _TABLE = 2**23
 #: bytes of the arrays that follow one another from layer to layer; small enough to stay in the processor's cache
 _BLOCK = 2**22
+#: pieces of masks that the memory budget is shared by, since threads work on one each, and masks in one
+AT_ONCE, MASKS = 8, 250
 
 
 def losses(L: Objective, w: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -47,11 +51,16 @@ def losses(L: Objective, w: np.ndarray, masks: np.ndarray) -> np.ndarray:
     for m in memory.pieces(len(masks), 4 * len(w)):
         bits[m] = np.packbits(seen_by_outputs(L, w, masks[m]), axis=1)
     first, which = _distinct(bits)
-    out = np.empty(len(first), dtype=w.dtype)
-    for m in memory.pieces(len(first), bytes_of_a_mask(L, w)):
+
+    def some(m: slice) -> np.ndarray:
         seen = np.unpackbits(bits[first[m]], axis=1, count=len(w)).view(bool)
-        out[m] = chain_losses(L, w, seen) if is_chain(L.network) else [L(w * mask) for mask in seen]
-    out = out[which]
+        return chain_losses(L, w, seen) if is_chain(L.network) else np.array([L(w * mask) for mask in seen], w.dtype)
+
+    each = bytes_of_a_mask(L, w)
+    parts = list(memory.pieces(len(first), each, min(memory.BUDGET / AT_ONCE, MASKS * each)))
+    with threads() if len(parts) > 1 else nullcontext() as executor:
+        found = list(executor.map(some, parts)) if executor else [some(m) for m in parts]
+    out = np.concatenate([np.empty(0, w.dtype), *found])[which]
     if is_chain(L.network) and L.l2:
         for m in memory.pieces(len(masks), 2 * w.nbytes):
             out[m] += 0.5 * w.dtype.type(L.l2) * (masks[m] @ w**2)

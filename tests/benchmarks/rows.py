@@ -90,7 +90,35 @@ def _saliency(problem: Problem) -> Route:
     )
 
 
+def _masks(problem: Problem, shared: bool) -> np.ndarray:
+    """Return 2,000 masks: random ones, or such that each unit of the first layer has one of 5 columns."""
+    rng, layout = np.random.default_rng(0), problem.L.network.layout
+    masks = rng.random((2000, problem.L.n_parameters)) < 0.5
+    if shared:
+        first = next(iter(layout))
+        inputs, units = layout.shapes[first]
+        pool = rng.random((5, inputs, units)) < 0.5
+        chosen = rng.integers(0, 5, (len(masks), units))
+        columns = pool[chosen, :, np.arange(units)]  # (masks, units, inputs)
+        masks[:, layout[first]] = columns.swapaxes(1, 2).reshape(len(masks), -1)
+        masks[:, layout["0.bias"]] = True
+    return masks
+
+
+def _losses(shared: bool) -> dict[str, Callable[[Problem], Route]]:
+    def ours(problem: Problem) -> Route:
+        masks = _masks(problem, shared)
+        return Route("exact.losses", lambda: exact.losses(problem.L, problem.w, masks))
+
+    def loop(problem: Problem) -> Route:
+        L, w, masks = problem.L, problem.w, _masks(problem, shared)
+        return Route("a loop over L(w * mask)", lambda: [L(w * mask) for mask in masks])
+
+    return {"ours": ours, "theirs": loop}
+
+
 _loop, S_CNN = peers_torch.loop_over_masked_weights, "exact saliency, LeNet-5-like CNN"
+LOSSES, _digits = "losses of 2,000 masks, 64-20-10", partial(problems.mlp, 64, 20, 10, n=500)
 H_MLP, H_CNN = "Hessian, MLP 64-20-20-10", "Hessian, CNN 4-8 channels, 8×8"
 ROWS = (
     Row("hessian-mlp-jax", H_MLP, _mlp, _hessian, peers_jax.hessian, 12),
@@ -138,5 +166,13 @@ ROWS = (
         _loop,
         150,
         tolerance=1e-3,
+    ),
+    Row("losses-random", LOSSES, _digits, **_losses(False), required=1),
+    Row(
+        "losses-shared",
+        f"{LOSSES} that share columns",
+        partial(problems.mlp, 64, 20, 10, n=500),
+        **_losses(True),
+        required=5,
     ),
 )

@@ -132,6 +132,8 @@ def test_all_that_the_rows_must_reach_is_among_them():
         "saliency-lenet-tanh": 200,
         "saliency-cnn-float64": 500,
         "saliency-cnn-float32": 150,
+        "losses-random": 1,
+        "losses-shared": 5,
     }
 
 
