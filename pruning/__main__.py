@@ -10,7 +10,9 @@ from pruning.commands.options import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0, or 1 when data cannot be had or a file not be written; a bad value exits with 2."""
+    """Run the command; returns 0, or 1 when data cannot be had or a file not be written, 130 when
+    interrupted; a bad value exits with 2.
+    """
     parser = Parser(prog="python -m pruning", description="Neural-network pruning beside the truth.")
     commands = parser.add_subparsers(metavar="command", required=True)
     for command in (compare, exact):
@@ -26,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, FloatingPointError, MemoryError) as error:
         print(f"python -m pruning: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("python -m pruning: interrupted", file=sys.stderr)
+        return 130
 
 
 FILES = ("checkpoint", "figure", "json", "output")  #: options that name a file to write

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from minimal_nn import (
     GELU,
     BatchNorm,
+    Conv2d,
+    Flatten,
     Identity,
     Linear,
     Network,
@@ -224,6 +226,11 @@ def test_split_half_tells_weights_on_inputs_of_zero_apart():
         ({"groups": np.zeros(6)}, "groups: expected dtype integer"),
         ({"groups": np.full(6, -1)}, "groups: expected ids >= 0"),
         ({"groups": np.array([0, 0, 0, 0, 0, -2])}, "groups: expected ids >= 0"),
+        (
+            {"groups": np.array([0, 0, 0, 0, 0, 10**12])},
+            "groups: expected ids below the 6 parameters, got 1000000000000",
+        ),
+        ({"executor": 3}, "executor: expected a concurrent.futures.Executor, got 3"),
         ({"units": 1}, "units: expected the index of one of 1 layers, got 1"),
         ({"units": -1}, "units: expected"),
         ({"units": 0, "groups": np.zeros(6, int)}, "units: expected None where groups are given"),
@@ -233,6 +240,47 @@ def test_what_does_not_fit_is_one_clear_error(options, message):
     L = Objective(Network(Linear(2, 2)), SoftmaxCrossEntropy(), np.eye(2), np.array([0, 1]))
     with pytest.raises(ValueError, match=message):
         exact.saliency(L, np.ones(6), **options)
+
+
+@pytest.mark.parametrize("dtype", [np.complex128, np.float16])
+def test_other_dtypes_than_float32_and_float64_are_refused(dtype):
+    L = Objective(Network(Linear(2, 2)), SoftmaxCrossEntropy(), np.eye(2), np.array([0, 1]))
+    with pytest.raises(ValueError, match="w: expected (dtype float|float64 or float32), got"):
+        exact.saliency(L, np.ones(6, dtype))
+
+
+def test_a_loss_that_overflows_is_an_error_and_no_nan():
+    net = Network(Linear(2, 1, bias=False), ReLU(), Linear(1, 1, bias=False))
+    L = Objective(net, SquaredError(), np.ones((1, 2)), np.zeros((1, 1)))
+    w = np.array([1e160, -1e160, 1.0])
+    for f in (exact.reference, exact.saliency):
+        with pytest.raises(FloatingPointError, match=r"not finite; the largest \|w\| is 1e\+160"):
+            f(L, w)
+
+
+def test_a_dip_between_the_points_of_a_polynomial_is_seen():
+    """All Chebyshev points lie where tanh is saturated; three removals do not."""
+    w = np.zeros(25)
+    w[:3], w[24] = (1000, 2000, -2000), 1
+    x = np.zeros((1, 24))
+    x[0, :3] = 1
+    net = Network(Linear(24, 1, bias=False), Tanh(), Linear(1, 1, bias=False))
+    L = Objective(net, SquaredError(), x, np.zeros((1, 1)))
+    assert exact.saliency(L, w)[0] == -0.5
+    assert_close(exact.saliency(L, w), exact.reference(L, w))
+
+
+def test_a_dead_channel_before_flatten_is_worth_nothing():
+    net = Network(Conv2d(1, 2, 3), ReLU(), Conv2d(2, 2, 3), Flatten(), Linear(8, 3))
+    rng = np.random.default_rng(0)
+    L = Objective(net, SoftmaxCrossEntropy(), rng.normal(size=(4, 1, 6, 6)), np.array([0, 1, 2, 0]))
+    w = rng.normal(size=L.n_parameters)
+    net.parameters(w)[0]["weight"][:, 0] = 0
+    for bias in (0.0, -100.0):
+        net.parameters(w)[0]["bias"][0] = bias
+        assert_close(exact.saliency(L, w), exact.reference(L, w), scale=L(w))
+        assert exact.saliency(L, w, units=0)[0] == 0
+        assert not exact.saliency(L, w, groups=np.arange(len(w)))[:9].any()
 
 
 def test_per_example_refuses_what_does_not_fit_into_memory(monkeypatch):

@@ -86,6 +86,53 @@ def test_a_failed_task_is_tried_once_more_and_then_named(cut):
         exact.saliency(L, w, executor=always)
 
 
+def test_in_one_thread_too_a_failed_task_is_tried_once_more(monkeypatch):
+    L, w = problem()
+    failures, real = [], structured.changes_of_task
+
+    def flaky(*arguments):
+        failures.append(1)
+        if len(failures) == 1:
+            raise OSError("the disk is gone")
+        return real(*arguments)
+
+    monkeypatch.setattr(structured, "changes_of_task", flaky)
+    assert_close(exact.saliency(L, w), exact.reference(L, w), scale=L(w))
+    assert len(failures) == 1 + len(list(structured._tasks(L, None, None)))
+
+
+class Scaled(Tanh):
+    """A user's layer, with a state that its repr does not show."""
+
+    def __init__(self, factor):
+        object.__setattr__(self, "factor", factor)
+
+    def forward(self, p, x):
+        return np.tanh(self.factor * x)
+
+
+def test_a_checkpoint_knows_a_layer_by_all_that_it_holds(tmp_path):
+    L, w = problem()
+    layers = L.network.layers
+    nets = [Network(layers[0], Scaled(factor), *layers[2:]) for factor in (1.0, 2.0)]
+    first, second = (Objective(net, L.loss, L.x, L.y) for net in nets)
+    exact.saliency(first, w, checkpoint=tmp_path / "s.npz")
+    with pytest.raises(ValueError, match="belongs to another computation"):
+        exact.saliency(second, w, checkpoint=tmp_path / "s.npz")
+
+
+def test_a_checkpoint_needs_a_folder(tmp_path):
+    L, w = problem()
+    for path in (tmp_path / "none" / "s.npz", tmp_path):
+        with pytest.raises(
+            ValueError, match="checkpoint: expected a file in an existing folder that can be written to"
+        ):
+            exact.saliency(L, w, checkpoint=path)
+    np.save(tmp_path / "s.npy", np.ones(3))
+    with pytest.raises(ValueError, match=r"checkpoint: expected a file of exact\.saliency"):
+        exact.saliency(L, w, checkpoint=tmp_path / "s.npy")
+
+
 def test_a_closed_executor_is_one_clear_error():
     L, w = problem()
     closed = ThreadPoolExecutor(1)

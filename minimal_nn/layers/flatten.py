@@ -20,7 +20,7 @@ class Flatten(Layer):
         return (math.prod(shape),)
 
     def forward(self, p: Parameters, x: np.ndarray) -> np.ndarray:
-        return x.reshape(*x.shape[:-3], -1)
+        return x.reshape(*x.shape[:-3], math.prod(x.shape[-3:]))
 
     def jvp(self, p: Parameters, x: np.ndarray, y: np.ndarray, dp: Parameters, dx: np.ndarray | None) -> np.ndarray:
         return np.zeros_like(y)[None] if dx is None else self.forward(p, dx)

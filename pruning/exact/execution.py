@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import tempfile
@@ -17,6 +16,8 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
+#: errors of the computation, not of the machine it ran on: to try again would give the same
+CERTAIN = (ArithmeticError, NotImplementedError, TypeError, ValueError)
 IN_FLIGHT = 64  #: tasks that an executor holds at once: what they carry stays within bounds
 
 
@@ -64,7 +65,8 @@ def execute(
 ) -> None:
     """Add function(*arguments(task)) to total at place(task) for every task; in this thread without an executor.
 
-    A task that fails is tried once more; RuntimeError that names it where it fails again. `identity` is what a
+    A task that fails, other than by what it computes, is tried once more; RuntimeError that names it where it fails
+    again. `identity` is what a
     checkpoint has to belong to.
     """
     kept = None if checkpoint is None else Checkpoint(checkpoint, _digest((identity, tasks)), len(tasks), total)
@@ -84,10 +86,7 @@ def _results(
     executor: Executor | None,
 ) -> Iterable[tuple[int, np.ndarray]]:
     """Yield (number, result) of every task as they come."""
-    if executor is None:
-        for k in waiting:
-            yield k, function(*arguments(tasks[k]))
-        return
+    executor = executor or _Here()
     queue, failed, running = iter(waiting), set(), {}  # type: ignore[var-annotated]
 
     def submit(k: int) -> None:
@@ -101,7 +100,7 @@ def _results(
     try:
         for k in queue:
             submit(k)
-            if len(running) < IN_FLIGHT:
+            if len(running) < (1 if isinstance(executor, _Here) else IN_FLIGHT):
                 continue
             yield from _finished(running, failed, tasks, submit)
         while running:
@@ -120,6 +119,8 @@ def _finished(
         error = future.exception()
         if error is None:
             yield k, future.result()
+        elif isinstance(error, CERTAIN):
+            raise error
         elif k in failed:
             raise RuntimeError(f"{tasks[k]}: failed twice, at last with {type(error).__name__}: {error}") from error
         else:
@@ -135,17 +136,32 @@ def _shown(results: Iterable, count: int, waiting: list[int], progress: bool) ->
     return tqdm(results, total=count, initial=count - len(waiting), unit="task", desc="exact saliency")
 
 
+class _Here(Executor):
+    """Runs a task where it is submitted, in this thread."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        """Return a future that is done."""
+        future: Future = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
 class Checkpoint:
     """The sums of finished tasks in a file, written whole after every task: an interrupt loses those not yet added."""
 
     def __init__(self, path: Path, digest: str, count: int, total: np.ndarray) -> None:
         """Read the file, if there is one, into `total`; ValueError where it is another computation's."""
         self.path, self.digest, self.total, self.done = path, digest, total, np.zeros(count, bool)
+        if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+            raise ValueError(f"checkpoint: expected a file in an existing folder that can be written to, got {path}")
         if path.exists():
             try:
                 with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                     found, done, sums = str(file["digest"]), file["done"], file["total"]
-            except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
                 raise ValueError(f"checkpoint: expected a file of exact.saliency, got {path} ({error})") from None
             if found != digest:
                 raise ValueError(
@@ -168,7 +184,7 @@ class Checkpoint:
 
 
 def _digest(value: Any) -> str:
-    """Return a hash of the content of arrays, dataclasses, and what they are made of."""
+    """Return a hash of the content of arrays, objects, and what they are made of."""
     h = hashlib.sha256()
     _feed(h, value)
     return h.hexdigest()
@@ -179,14 +195,13 @@ def _feed(h: Any, value: Any) -> None:
     if isinstance(value, np.ndarray):
         h.update(f"{value.dtype}{value.shape}".encode())
         h.update(np.ascontiguousarray(value))
-    elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            _feed(h, getattr(value, field.name))
     elif isinstance(value, (tuple, list)):
         for item in value:
             _feed(h, item)
-    elif hasattr(value, "network"):  # an Objective
-        _feed(h, (value.network.layers, value.loss, value.x, value.y, value.l2))
+    elif isinstance(value, dict):
+        _feed(h, sorted(value.items()))
+    elif hasattr(value, "__dict__"):  # networks, layers, losses: whatever makes them what they are
+        _feed(h, vars(value))
     else:
         h.update(repr(value).encode())
     h.update(b")")

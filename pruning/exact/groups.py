@@ -24,6 +24,8 @@ class Groups:
         ids = checks.array("groups", ids, (L.n_parameters,), kinds="iu").astype(np.intp)
         if (ids.size and ids.min() < -1) or ids.max(initial=-1) < 0:
             raise ValueError(f"groups: expected ids >= 0, or −1 for none, at least one of them >= 0, got {ids.min()}")
+        if ids.max() >= L.n_parameters:
+            raise ValueError(f"groups: expected ids below the {L.n_parameters} parameters, got {ids.max()}")
         order = np.argsort(ids, kind="stable")
         edges = np.searchsorted(ids[order], np.arange(ids.max() + 2))
         return cls(ids, [order[a:b] for a, b in itertools.pairwise(edges)])

@@ -83,33 +83,54 @@ def changes(piece: Piece, i: int, units: range, omega: Omega) -> np.ndarray:
     return found
 
 
-def of_group(piece: Piece, members: np.ndarray) -> np.ndarray:
-    """Return ℓ_n′ − ℓ_n (n,) with all parameters `members` of w at 0 at once.
+class Without:
+    """The loss changes of each example with some parameters at 0 at once, for one group of them after the other.
 
-    Members of one output channel change that channel; others have everything computed again from the first layer
-    that holds one of them.
+    Members of one output channel change that channel; members of one Linear layer change its outputs by what their
+    inputs contributed; others have everything computed again from the first layer that holds one of them.
     """
-    network, everyone = piece.L.network, np.arange(len(piece.losses))
-    touched = [i for i, own in layer_slices(network.layout).items() if (own.start <= members[members < own.stop]).any()]
-    if not touched:
-        return np.zeros_like(piece.losses)
-    i = touched[0]
-    if len(touched) == 1 and route(network, i) != "prefix":
-        q, channels = np.nonzero(np.isin(index(network, i), members))
-        if (channels == channels[0]).all():
-            return _without(Suffix(piece, i), channels[0], q)
-    removed = piece.w.copy()
-    removed[members] = 0
-    return piece.behind(i, everyone, piece.trace[i], network.parameters(removed))
 
+    def __init__(self, piece: Piece) -> None:
+        """Note of every parameter its layer, its output channel there, and its row among that channel's."""
+        network, P = piece.L.network, len(piece.w)
+        self.piece, self.everyone = piece, np.arange(len(piece.losses))
+        self.layer, self.channel, self.row = (np.empty(P, np.intp) for _ in range(3))
+        for i, own in layer_slices(network.layout).items():
+            at = index(network, i)
+            self.layer[own] = i
+            self.row[at], self.channel[at] = np.indices(at.shape)
+        self._kept: dict[int, tuple[Suffix, Callable[[int, np.ndarray], np.ndarray]]] = {}
 
-def _without(suffix: Suffix, b: int, q: np.ndarray) -> np.ndarray:
-    """Return ℓ_n′ − ℓ_n (n,) without the parameters q of output channel b."""
-    inputs, z_b = _inputs(suffix.piece, suffix.i), suffix.z[:, b].copy()
-    values = suffix.piece.w[index(suffix.piece.L.network, suffix.i)[q, b]]
-    for a, value in zip(q, values, strict=True):
-        z_b -= inputs(b, slice(a, a + 1))[0] * value
-    return suffix.loss_changes(b, np.arange(len(z_b)), z_b)
+    def __call__(self, members: np.ndarray) -> np.ndarray:
+        """Return ℓ_n′ − ℓ_n (n,) without the parameters w[members]."""
+        piece, network = self.piece, self.piece.L.network
+        if not len(members):
+            return np.zeros_like(piece.losses)
+        i, channels, rows = int(self.layer[members].min()), self.channel[members], self.row[members]
+        if (self.layer[members] == i).all():
+            if route(network, i) != "prefix" and (channels == channels[0]).all():
+                return self._in_one_channel(i, int(channels[0]), rows, piece.w[members])
+            if isinstance(network.layers[i], Linear):
+                used, place = np.unique(rows, return_inverse=True)
+                removed = np.zeros((len(used), piece.trace[i + 1].shape[1]), piece.w.dtype)
+                removed[place, channels] = piece.w[members]
+                _, inputs = self._of_layer(i)
+                return piece.behind(i + 1, self.everyone, piece.trace[i + 1] - inputs(0, used).T @ removed)
+        removed = piece.w.copy()
+        removed[members] = 0
+        return piece.behind(i, self.everyone, piece.trace[i], network.parameters(removed))
+
+    def _in_one_channel(self, i: int, b: int, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+        suffix, inputs = self._of_layer(i)
+        z_b = suffix.z[:, b].copy()
+        for part in memory.pieces(len(rows), z_b.nbytes, TOGETHER):
+            z_b -= np.tensordot(values[part], inputs(b, rows[part]), 1)
+        return suffix.loss_changes(b, self.everyone, z_b)
+
+    def _of_layer(self, i: int) -> tuple[Suffix, Callable[[int, np.ndarray], np.ndarray]]:
+        if i not in self._kept:
+            self._kept[i] = Suffix(self.piece, i), _inputs(self.piece, i)
+        return self._kept[i]
 
 
 def _interpolated(suffix: Suffix, units: range, omega: np.ndarray, by: str) -> np.ndarray:
@@ -147,7 +168,8 @@ def _channels(suffix: Suffix, units: range, omega: Omega) -> np.ndarray:
     inputs = _inputs(piece, i)
     total = np.empty((n if omega is None else len(omega), len(at), len(units)), z.dtype)
     for u, b in enumerate(units):
-        for rows in memory.pieces(len(at), z[:, 0].nbytes, TOGETHER):
+        for part in memory.pieces(len(at), z[:, 0].nbytes, TOGETHER):
+            rows = np.arange(part.start, part.stop)
             values = piece.w[at[rows, b]].reshape(-1, *(1,) * (z.ndim - 1))
             removed = z[:, b] - inputs(b, rows) * values
             every = np.tile(np.arange(n), len(removed))
@@ -156,7 +178,7 @@ def _channels(suffix: Suffix, units: range, omega: Omega) -> np.ndarray:
     return total
 
 
-def _inputs(piece: Piece, i: int) -> Callable[[int, slice], np.ndarray]:
+def _inputs(piece: Piece, i: int) -> Callable[[int, np.ndarray], np.ndarray]:
     """Return (b, rows) -> what those parameters of output channel b multiply (rows, n, ...)."""
     layer, x = piece.L.network.layers[i], piece.trace[i]
     if isinstance(layer, Linear):
@@ -166,11 +188,11 @@ def _inputs(piece: Piece, i: int) -> Callable[[int, slice], np.ndarray]:
         seen = np.moveaxis(windows(x, layer.kernel, layer.stride, layer.padding), (1, -2, -1), (0, 1, 2))
         places = [seen[place] for place in np.ndindex(seen.shape[:3])]
         places += [np.ones(places[0].shape, x.dtype)] * layer.bias
-        return lambda b, rows: np.stack(places[rows])
+        return lambda b, rows: np.stack([places[row] for row in rows])
     assert isinstance(layer, BatchNorm)
     plain = {"gamma": np.ones(layer.channels, x.dtype), "beta": np.zeros(layer.channels, x.dtype)}
     normal = layer.forward(plain, x)
-    return lambda b, rows: np.stack([normal[:, b], np.ones_like(normal[:, b])][rows])
+    return lambda b, rows: np.stack([normal[:, b], np.ones_like(normal[:, b])])[rows]
 
 
 def _one_by_one(piece: Piece, i: int, units: range, omega: Omega) -> np.ndarray:

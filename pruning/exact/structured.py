@@ -58,7 +58,8 @@ def saliency(
                  belongs to another one
     progress     show a bar with the time left
 
-    ValueError where an argument does not fit; RuntimeError that names the task where it failed twice.
+    ValueError where an argument does not fit; FloatingPointError where a loss is not finite; RuntimeError that names
+    the task where it failed twice for a reason outside the computation (a lost worker).
 
     >>> from minimal_nn import Linear, Network, SquaredError
     >>> x = np.array([[1.0, 0], [1, 1], [2, 1], [0, 1]])
@@ -68,7 +69,9 @@ def saliency(
     >>> saliency(L, np.array([2.0, 1]), groups=np.array([0, 0])), saliency(L, np.array([2.0, 1]), units=0)
     (array([3.375]), array([3.375]))
     """
-    w = L.check_w(w)
+    w = _point(L, w)
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise ValueError(f"executor: expected a concurrent.futures.Executor, got {checks.describe(executor)}")
     if groups is not None and units is not None:
         raise ValueError("units: expected None where groups are given, got both")
     parts = Groups.of(L, groups) if groups is not None else None
@@ -98,9 +101,16 @@ def weighted_saliencies(L: Objective, w: np.ndarray, omega: np.ndarray) -> np.nd
     ω = 1/N is the saliency of the data; rows that are 1/|S| on a subset S and 0 elsewhere give those of subsets, for
     many of them at little more than the cost of one.
     """
-    w = L.check_w(w)
+    w = _point(L, w)
     omega = checks.array("omega", omega, (None, L.n_examples)).astype(w.dtype, copy=False)
     return _run(L, w, list(_tasks(L, None, None)), omega, len(w))
+
+
+def _point(L: Objective, w: np.ndarray) -> np.ndarray:
+    w = checks.array("w", w, (L.n_parameters,))
+    if w.dtype not in (np.float64, np.float32):
+        raise ValueError(f"w: expected float64 or float32, got {w.dtype}")
+    return w
 
 
 def routes(network: Network) -> dict[str, int]:
@@ -179,6 +189,8 @@ def _run(
             identity=(L, w, omega, None if parts is None else parts.ids),
             progress=progress,
         )
+    if not np.isfinite(total).all():
+        raise FloatingPointError(f"loss changes are not finite; the largest |w| is {np.abs(w).max():.3g}")
     return total
 
 
@@ -186,11 +198,18 @@ def changes_of_task(
     L: Objective, w: np.ndarray, task: Task, omega: np.ndarray | None, members: list[np.ndarray] | None
 ) -> np.ndarray:
     """Return what one task adds, (M, number of results), for its own examples L."""
-    piece = Piece.of(L, w)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite, and an error at the end
+        return _changes_of_task(Piece.of(L, w), task, omega, members)
+
+
+def _changes_of_task(
+    piece: Piece, task: Task, omega: np.ndarray | None, members: list[np.ndarray] | None
+) -> np.ndarray:
     if members is not None:
-        found = np.stack([removals.of_group(piece, group) for group in members])
+        without = removals.Without(piece)
+        found = np.stack([without(group) for group in members])
     elif task.kind == "units":
-        suffix, n = Suffix(piece, task.layer), np.arange(L.n_examples)
+        suffix, n = Suffix(piece, task.layer), np.arange(len(piece.y))
         zero = np.zeros_like(suffix.z[:, 0])
         found = np.stack([suffix.loss_changes(b, n, zero) for b in range(task.start, task.stop)])
     else:

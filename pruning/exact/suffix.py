@@ -93,10 +93,9 @@ class Suffix:
         moved = self.channel(b, z_b[:, None])
         change = moved - self.h[n, at]
         differs = change.reshape(len(n), -1).any(axis=1)
-        if not differs.all():
-            n, moved, change = n[differs], moved[differs], change[differs]
         out = np.zeros(len(differs), change.dtype)
-        out[differs] = self._behind(b, at, n, moved, change)
+        if differs.any():
+            out[differs] = self._behind(b, at, n[differs], moved[differs], change[differs])
         return out
 
     def channel(self, b: int, x: np.ndarray) -> np.ndarray:
