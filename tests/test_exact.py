@@ -245,7 +245,7 @@ def test_what_does_not_fit_is_one_clear_error(options, message):
 @pytest.mark.parametrize("dtype", [np.complex128, np.float16])
 def test_other_dtypes_than_float32_and_float64_are_refused(dtype):
     L = Objective(Network(Linear(2, 2)), SoftmaxCrossEntropy(), np.eye(2), np.array([0, 1]))
-    with pytest.raises(ValueError, match="w: expected (dtype float|float64 or float32), got"):
+    with pytest.raises(ValueError, match=r"w: expected (dtype float|float64 or float32), got"):
         exact.saliency(L, np.ones(6, dtype))
 
 
@@ -253,9 +253,8 @@ def test_a_loss_that_overflows_is_an_error_and_no_nan():
     net = Network(Linear(2, 1, bias=False), ReLU(), Linear(1, 1, bias=False))
     L = Objective(net, SquaredError(), np.ones((1, 2)), np.zeros((1, 1)))
     w = np.array([1e160, -1e160, 1.0])
-    for f in (exact.reference, exact.saliency):
-        with pytest.raises(FloatingPointError, match=r"not finite; the largest \|w\| is 1e\+160"):
-            f(L, w)
+    with pytest.raises(FloatingPointError, match=r"not finite; the largest \|w\| is 1e\+160"):
+        exact.saliency(L, w)
 
 
 def test_a_dip_between_the_points_of_a_polynomial_is_seen():

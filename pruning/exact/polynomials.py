@@ -43,9 +43,6 @@ def sums(
     for b in units:
         c = _coefficients(f, b, largest_x * largest_w[b], scale)
         found.append(c if c is not None and _holds(c, f, b, x, weight[:, b], scale) else None)
-    found = [
-        c if c is None or _holds(c, f, b, x, weight[:, b], scale) else None for b, c in zip(units, found, strict=True)
-    ]
     scaled_x = x / np.where(largest_x > 0, largest_x, 1)[:, None]
     scaled_w = -weight / np.where(largest_w > 0, largest_w, 1)
     for d in DEGREES:
