@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from minimal_nn import (
     GELU,
+    AvgPool2d,
     BatchNorm,
     Conv2d,
     Flatten,
@@ -71,6 +72,17 @@ def test_every_route_has_its_cases_and_their_counts_add_up(monkeypatch):
         for by in counts:
             found[by] += 1
     assert min(found.values()) >= 3, found
+
+
+@pytest.mark.parametrize("phi", [Tanh(), ReLU()])
+def test_no_parameter_of_the_lenets_takes_a_forward_pass_of_its_own(phi):
+    chain = Network(Linear(784, 300), phi, Linear(300, 100), phi, Linear(100, 10))
+    pool = phi, AvgPool2d(2)
+    cnn = Network(Conv2d(1, 6, 5), *pool, Conv2d(6, 16, 5), *pool, Flatten(), Linear(256, 180), phi, Linear(180, 10))
+    for network, size in ((chain, 266_610), (cnn, 50_642)):
+        counts = exact.routes(network)
+        assert "prefix" not in counts
+        assert sum(counts.values()) == size
 
 
 phis = st.sampled_from([Identity(), Tanh(), ReLU(), Sigmoid(), Softplus(), SiLU(), GELU()])
