@@ -21,12 +21,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
-from minimal_nn.curvature.block_sums import add_own, mirror
+from minimal_nn.curvature.block_sums import mirror
 from minimal_nn.curvature.products import PRODUCTS, product_index
+from minimal_nn.curvature.terms import ActivationTerm, LossTerm, Old, Own, ProductTerm
 from minimal_nn.layers import Activation, AvgPool2d, Conv2d, Flatten, Layer, MaxPool2d
 from minimal_nn.layers.windows import windows
 from minimal_nn.network import Network, Trace
@@ -70,135 +70,9 @@ def _matrix(L: Objective, w: np.ndarray, *, second_derivatives: bool) -> np.ndar
     return matrix
 
 
-@dataclass
-class _Old:
-    """The Jacobian (c, K, ..., n) of a layer's output in the parameters w[at] of all products but the last."""
-
-    J: np.ndarray
-    at: np.ndarray  # (K,)
-
-
-@dataclass
-class _Own:
-    """The Jacobian of a layer's output in the parameters of the last product: channel o depends on w[index[:, o]].
-
-    It is slope[o] J[o], of shape (q, ..., n); a J of one channel stands for the same one in all.
-    """
-
-    J: np.ndarray  # (o, q, ..., n) or (1, q, ..., n)
-    slope: np.ndarray  # (o, ..., n)
-    index: np.ndarray  # (q, o)
-
-    def jacobian(self) -> np.ndarray:
-        """Return it with the slopes multiplied in (o, q, ..., n)."""
-        return self.J * self.slope[:, None]
-
-
-@dataclass
-class _ActivationTerm:
-    """Σ ∂x/∂wᵀ diag(weight) ∂x/∂w for x with the Jacobians `old` and `own`, and weight (c, ..., n) = φ″(x) ∘ ȳ / N."""
-
-    weight: np.ndarray
-    old: _Old | None
-    own: _Own | None
-
-    def add_to(self, H: np.ndarray) -> None:
-        """Add to the upper triangle of H."""
-        for c, weight in enumerate(self.weight.reshape(len(self.weight), -1)):
-            if self.old is not None:
-                old = _flat(self.old.J[c])
-                H[np.ix_(self.old.at, self.old.at)] += (old * weight) @ old.T
-            if self.own is not None:
-                own = _flat(self.own.J[c if len(self.own.J) > 1 else 0]) * self.own.slope[c].ravel()
-                index, weighted = self.own.index[:, c], own * weight
-                H[np.ix_(index, index)] += weighted @ own.T
-                if self.old is not None:
-                    H[np.ix_(self.old.at, index)] += old @ weighted.T
-
-    def add_to_diagonal(self, h: np.ndarray) -> None:
-        """Add the diagonal to h."""
-        for c, weight in enumerate(self.weight.reshape(len(self.weight), -1)):
-            if self.old is not None:
-                h[self.old.at] += _flat(self.old.J[c]) ** 2 @ weight
-            if self.own is not None:
-                own = _flat(self.own.J[c if len(self.own.J) > 1 else 0])
-                h[self.own.index[:, c]] += own**2 @ (self.own.slope[c].ravel() ** 2 * weight)
-
-
-@dataclass
-class _ProductTerm:
-    """Σ ∂x_q/∂w_k ȳ_o between the parameters k before a product and its weights, from input q to output o.
-
-    rows (c, r, K, m) are the Jacobians of the product's inputs, q = (c, r), over m positions and examples, bars
-    (o, m) the adjoints of its outputs over N. `at` (K,), or (K, c) where each c has parameters of its own, and
-    `index` (q, o) say where they stand in w.
-    """
-
-    rows: np.ndarray
-    bars: np.ndarray
-    at: np.ndarray
-    index: np.ndarray
-
-    def add_to(self, H: np.ndarray) -> None:
-        """Add to the upper triangle of H."""
-        c, r, K, m = self.rows.shape
-        cross = (self.rows.reshape(-1, m) @ self.bars.T).reshape(c, r, K, -1).swapaxes(1, 2)  # (c, K, r, o)
-        if self.at.ndim == 1:
-            H[np.ix_(self.at, self.index[: c * r].ravel())] += cross.swapaxes(0, 1).reshape(K, -1)
-            return
-        for channel, block in enumerate(cross):
-            weights = self.index[channel * r : (channel + 1) * r].ravel()
-            H[np.ix_(self.at[:, channel], weights)] += block.reshape(K, -1)
-
-    def add_to_diagonal(self, h: np.ndarray) -> None:
-        """Add nothing: no parameter meets itself here."""
-
-
-@dataclass
-class _LossTerm:
-    """Σ_n J_nᵀ K_n J_n for the output Hessians K (n, C, C) = ∂²ℓ/∂z² / N and J = (old, own)."""
-
-    curvature: np.ndarray
-    old: _Old | None
-    own: _Own | None  # of a Linear layer; None where the last product is another
-
-    def add_to(self, H: np.ndarray) -> None:
-        """Add to the upper triangle of H."""
-        n, C, _ = self.curvature.shape
-        if self.own is not None:
-            x, s = self.own.J[0], self.own.slope
-            first, stop = self.own.index.min(), self.own.index.max() + 1
-            block = H[first:stop, first:stop].reshape(len(x), C, len(x), C)
-            add_own(block, x, np.ascontiguousarray(np.moveaxis(self.curvature, 0, -1)) * s * s[:, None])
-        if self.old is not None:
-            J = self._old_jacobian()
-            pushed = self.curvature @ J
-            K = J.shape[2]
-            H[np.ix_(self.old.at, self.old.at)] += pushed.reshape(-1, K).T @ J.reshape(-1, K)
-            if self.own is not None:
-                cross = x @ (pushed * s.T[:, :, None]).reshape(n, -1)  # (q, C K)
-                H[self.old.at, first:stop] += cross.reshape(-1, C, K).transpose(2, 0, 1).reshape(K, -1)
-
-    def add_to_diagonal(self, h: np.ndarray) -> None:
-        """Add the diagonal to h."""
-        if self.own is not None:
-            x, s = self.own.J[0], self.own.slope
-            h[self.own.index] += x**2 @ (np.einsum("ncc->nc", self.curvature) * s.T**2)
-        if self.old is not None:
-            J = self._old_jacobian()
-            h[self.old.at] += np.einsum("nck,nck->k", self.curvature @ J, J)
-
-    def _old_jacobian(self) -> np.ndarray:
-        """Return ∂z/∂w[at] (n, C, K)."""
-        assert self.old is not None
-        n, C, _ = self.curvature.shape
-        J = np.moveaxis(self.old.J, (-1, 1), (0, -1))
-        return J.reshape(n, C, -1)
-
-
 def _terms(
     L: Objective, w: np.ndarray, trace: Trace, y: np.ndarray, *, second_derivatives: bool
-) -> Iterator[_ActivationTerm | _ProductTerm | _LossTerm]:
+) -> Iterator[ActivationTerm | ProductTerm | LossTerm]:
     """Carry the Jacobian from the input to the outputs of one trace and yield the terms of H that arise on the way.
 
     A term is to be used before the next one is asked for: Jacobians are overwritten.
@@ -206,8 +80,8 @@ def _terms(
     network, N = L.network, L.n_examples
     adjoints = network.adjoints(w, trace, L.loss.gradient(trace[-1], y) / N) if second_derivatives else None
     shape = trace[0].shape[1:]  # of what the Jacobians are of; Flatten is left to the next product
-    old: _Old | None = None
-    own: _Own | None = None
+    old: Old | None = None
+    own: Own | None = None
     for i, (layer, p) in enumerate(zip(network.layers, network.parameters(w), strict=True)):
         x, y = trace[i], trace[i + 1]
         if isinstance(layer, PRODUCTS):
@@ -217,13 +91,13 @@ def _terms(
                 parts.append((_rows(layer, J), at))
                 if adjoints is not None:
                     bars = _last(adjoints[i], y.shape[1:])
-                    yield _ProductTerm(parts[-1][0], bars.reshape(layer.outputs, -1), at, index)
+                    yield ProductTerm(parts[-1][0], bars.reshape(layer.outputs, -1), at, index)
             inputs, shape = _last(x, shape), y.shape[1:]
             old = _product(_weight(layer, p["weight"], len(inputs)), parts, shape) if parts else None
-            own = _Own(_with_bias(layer, _rows(layer, inputs[:, None]), shape), _ones(y), index)
+            own = Own(_with_bias(layer, _rows(layer, inputs[:, None]), shape), _ones(y), index)
         elif isinstance(layer, Activation):
             if adjoints is not None and own is not None:
-                yield _ActivationTerm(_last(layer.second_derivative(x, y) * adjoints[i], shape), old, own)
+                yield ActivationTerm(_last(layer.second_derivative(x, y) * adjoints[i], shape), old, own)
             slope = _last(layer.derivative(x, y), shape)
             if old is not None:
                 old.J *= slope[:, None]
@@ -231,14 +105,14 @@ def _terms(
                 own.slope = own.slope * slope
         elif not isinstance(layer, Flatten):  # pooling: a linear map of each channel
             shape = y.shape[1:]
-            old = None if old is None else _Old(_pool(layer, old.J, x, y), old.at)
-            own = None if own is None else _Own(_pool(layer, own.jacobian(), x, y), _ones(y), own.index)
+            old = None if old is None else Old(_pool(layer, old.J, x, y), old.at)
+            own = None if own is None else Own(_pool(layer, own.jacobian(), x, y), _ones(y), own.index)
     if own is not None and own.J.ndim > 3:
         old, own = _dense(old, own), None
-    yield _LossTerm(L.loss.hessian(trace[-1]) / N, old, own)
+    yield LossTerm(L.loss.hessian(trace[-1]) / N, old, own)
 
 
-def _jacobians(old: _Old | None, own: _Own | None) -> list[tuple[np.ndarray, np.ndarray]]:
+def _jacobians(old: Old | None, own: Own | None) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the Jacobians there are, (c, K, ..., n) with where they stand in w: (K,), or (K, c) for the own one."""
     pairs = [] if old is None else [(old.J, old.at)]
     return pairs if own is None else [*pairs, (own.jacobian(), own.index)]
@@ -261,7 +135,7 @@ def _weight(layer: Layer, weight: np.ndarray, channels: int) -> np.ndarray:
     return by_output.reshape(len(by_output), channels, -1)
 
 
-def _product(W: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]], shape: tuple[int, ...]) -> _Old:
+def _product(W: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]], shape: tuple[int, ...]) -> Old:
     """Apply weights (o, c, r) to the rows (c, r, K, m) of Jacobians, channel by channel where these are sparse."""
     m = parts[0][0].shape[-1]
     J = np.empty((len(W), sum(at.size for _, at in parts) * m), W.dtype)
@@ -274,7 +148,7 @@ def _product(W: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]], shape: t
             np.matmul(weight, right.reshape(-1, K * m), out=J[:, start:stop])
             start = stop
     at = np.concatenate([at.T.ravel() for _, at in parts])
-    return _Old(J.reshape(*shape[:1], len(at), *shape[1:], -1), at)
+    return Old(J.reshape(*shape[:1], len(at), *shape[1:], -1), at)
 
 
 def _with_bias(layer: Layer, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -290,16 +164,16 @@ def _pool(layer: Layer, J: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarr
     return np.ascontiguousarray(np.moveaxis(moved, (1, 2), (-1, 0)))
 
 
-def _dense(old: _Old | None, own: _Own) -> _Old:
+def _dense(old: Old | None, own: Own) -> Old:
     """Return both as one Jacobian, with the zeros between channels filled in."""
     (q, o), start = own.index.shape, 0 if old is None else len(old.at)
     J = np.zeros((o, start + q * o, *own.J.shape[2:]), own.J.dtype)
     for channel, block in enumerate(own.jacobian()):
         J[channel, start + q * channel : start + q * (channel + 1)] = block
     if old is None:
-        return _Old(J, own.index.T.ravel())
+        return Old(J, own.index.T.ravel())
     J[:, :start] = old.J
-    return _Old(J, np.concatenate([old.at, own.index.T.ravel()]))
+    return Old(J, np.concatenate([old.at, own.index.T.ravel()]))
 
 
 def _last(a: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -310,11 +184,6 @@ def _last(a: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _ones(y: np.ndarray) -> np.ndarray:
     """Return ones (c, ..., n) for a layer's output y (n, c, ...)."""
     return np.ones((*y.shape[1:], len(y)), y.dtype)
-
-
-def _flat(J: np.ndarray) -> np.ndarray:
-    """Return J (K, ..., n) as a matrix (K, positions · n)."""
-    return J.reshape(len(J), -1)
 
 
 def _numbers_per_example(L: Objective) -> int:
