@@ -49,9 +49,12 @@ def plot(curves: list[Curve], path: Path) -> None:
     fig, axes = plots.subplots(1, 3, size=(11.0, 3.8), sharey=True)
     with plots.style():
         for axis, (against, title) in zip(axes, TITLES.items(), strict=True):
-            for i, curve in enumerate(c for c in curves if c.against == against):
+            own = [curve for curve in curves if curve.against == against]
+            for i, curve in enumerate(own):
                 label = f"{curve.route}: slope {curve.slope:.2f}"
                 axis.loglog(curve.sizes, curve.seconds, "os"[i % 2] + "-", color=f"C{i}", label=label)
+            axis.set_xticks(own[0].sizes[::2], [f"{size:,}" for size in own[0].sizes[::2]])
+            axis.set_xticks([], minor=True)
             axis.set_xlabel(title)
             axis.legend(loc="upper left")
         axes[0].set_ylabel("seconds, exact saliency of all")
