@@ -1,18 +1,41 @@
-"""Criteria: cheap scores for every weight, `(objective, w, *, active=None, **options) -> (P,)`, higher = keep."""
+"""Criteria: cheap scores for every weight, `(objective, w, *, active=None, **options) -> (P,)`, higher = keep.
 
-from pruning.criteria.fishers import fisher, fisher_empirical
-from pruning.criteria.gradients import taylor, taylor_signed
-from pruning.criteria.magnitudes import magnitude, random
-from pruning.criteria.second_order import obd, obs, taylor_second
+`REGISTRY` lists them with their family, their cost and what they need.
+"""
+
+from pruning.criteria.at_initialisation import grasp, snip, synflow
+from pruning.criteria.base import REGISTRY, Entry
+from pruning.criteria.fishers import fisher, fisher_empirical, fisher_sampled, woodfisher
+from pruning.criteria.gradients import movement, taylor, taylor_signed, taylor_squared
+from pruning.criteria.layerwise import obs_layerwise, wanda
+from pruning.criteria.magnitudes import lamp, magnitude, magnitude_scaled, random
+from pruning.criteria.second_order import obd, obd_recursive, obs, obs_gradient, taylor_second
+from pruning.criteria.sets import combinatorial
 
 __all__ = [
+    "REGISTRY",
+    "Entry",
+    "combinatorial",
     "fisher",
     "fisher_empirical",
+    "fisher_sampled",
+    "grasp",
+    "lamp",
     "magnitude",
+    "magnitude_scaled",
+    "movement",
     "obd",
+    "obd_recursive",
     "obs",
+    "obs_gradient",
+    "obs_layerwise",
     "random",
+    "snip",
+    "synflow",
     "taylor",
     "taylor_second",
     "taylor_signed",
+    "taylor_squared",
+    "wanda",
+    "woodfisher",
 ]

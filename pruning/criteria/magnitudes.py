@@ -1,4 +1,7 @@
-"""Criteria that look at the weights alone, and the random baseline that looks at nothing."""
+"""Criteria that look at the weights alone, and the random baseline that looks at nothing.
+
+A layer is here one parameter of the layout, such as "0.weight"; the biases of a layer are a layer of their own.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ from minimal_nn.objective import Objective
 from pruning.criteria.base import criterion
 
 
-@criterion
+@criterion("weights", cost="0")
 def random(L: Objective, w: np.ndarray, active: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
     """Score uniformly at random in [0, 1), drawn by `rng`: what any criterion has to beat."""
     return checks.generator("rng", rng).random(len(w)).astype(w.dtype)
 
 
-@criterion
+@criterion("weights", cost="0")
 def magnitude(L: Objective, w: np.ndarray, active: np.ndarray) -> np.ndarray:
     """|w_j|. Source: Han et al. 2015.
 
@@ -23,3 +26,42 @@ def magnitude(L: Objective, w: np.ndarray, active: np.ndarray) -> np.ndarray:
     outgoing ones doubled without any change of the function.
     """
     return np.abs(w)
+
+
+@criterion("weights", cost="0")
+def magnitude_scaled(L: Objective, w: np.ndarray, active: np.ndarray) -> np.ndarray:
+    """|w_j| / σ_l, with σ_l the standard deviation of the active weights of the layer. Source: Han et al. 2015.
+
+    There as a threshold q·σ_l for each layer: to remove what scores below q is to remove what lies below the threshold.
+    σ_l is about the mean, with 1/n. Where it is 0, zeros score 0 and other weights, which are all alike, inf. Scaling
+    a layer as a whole changes nothing; scaling one unit does.
+    """
+    scores = np.abs(w)
+    for own in _active_by_layer(L, active):
+        sigma = w[own].std()
+        scores[own] = scores[own] / sigma if sigma > 0 else np.where(w[own] == 0, 0, np.inf)
+    return scores
+
+
+@criterion("weights", cost="0")
+def lamp(L: Objective, w: np.ndarray, active: np.ndarray) -> np.ndarray:
+    """w_j² / Σ_k w_k², k over j and what comes after it in its layer's order by (w², index). Source: Lee et al. 2021.
+
+    The share of the layer's squared weights that j has once everything smaller is gone: the largest of a layer scores
+    1, so that no layer is emptied before every other is down to its last weight. Ties are ordered by index; a layer
+    of zeros scores 0. Only active weights count. Scaling a layer as a whole changes nothing.
+    """
+    scores = np.zeros_like(w)
+    for own in _active_by_layer(L, active):
+        ascending = own[np.argsort(w[own] ** 2, kind="stable")]
+        squares = w[ascending].astype(np.float64) ** 2
+        remaining = np.cumsum(squares[::-1])[::-1]
+        scores[ascending] = np.divide(squares, remaining, out=np.zeros_like(squares), where=remaining > 0)
+    return scores
+
+
+def _active_by_layer(L: Objective, active: np.ndarray) -> list[np.ndarray]:
+    """Return the indices in w of every layer's active weights; layers without any are left out."""
+    layout = L.network.layout
+    found = [layout[name].start + np.flatnonzero(active[layout[name]]) for name in layout]
+    return [own for own in found if len(own)]

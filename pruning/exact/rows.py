@@ -53,9 +53,10 @@ def row_optimum(
     is not unique: the one with the least Σ_j G_jj δ_j² is returned. Among equally good masks any one is.
 
     Up to 20 inputs all C(d, k) masks are compared; beyond, branch and bound. The error is computed afresh from the mask
-    found. That no other mask is better holds to rounding: about 1e-9 of Σ_j w_j² G_jj without update; with it, ε times
-    the condition of the non-singular part of G, inputs scaled to unit length. There, a combination of inputs counts as
-    zero below max(N, d)·ε, and a weight takes part in it from a share of 1e-4 on.
+    found. That no other mask is better holds to rounding: about 1e-9 of Σ_j w_j² G_jj without update. With it, up to 20
+    inputs, an input is a combination of others where it differs from it by less than max(N, d)·ε of its length; beyond
+    20 it is ε times the condition of the non-singular part of G, inputs scaled to unit length, and where G is singular
+    a weight takes part in a combination from a share of 1e-4 on.
 
     Raises ValueError where more than `limit` masks or nodes would have to be examined.
     Source: Furnival and Wilson 1974 (leaps and bounds); Hassibi and Stork 1993 and Frantar and Alistarh 2022 (OBC), who
@@ -78,7 +79,11 @@ def row_optimum(
     lengths = np.linalg.norm(T, axis=0)
     lengths[lengths == 0] = 1
     T, v = T / lengths, w * lengths  # inputs of unit length: no error changes, and one tolerance fits all
-    tree: Tree = _Refitted(T, v, k, max(X.shape)) if update else _Masked(T, v, k)
+    tree: Tree
+    if not update:
+        tree = _Masked(T, v, k)
+    else:
+        tree = (_Regressed if d <= ENUMERATED else _Refitted)(T, v, k, max(X.shape))
 
     def errors(removed: np.ndarray) -> np.ndarray:
         found = np.empty(len(removed))
@@ -261,6 +266,46 @@ def _is_free(null: np.ndarray) -> np.ndarray:
 
 def _pivot(diagonal: np.ndarray, used: np.ndarray) -> np.ndarray:
     return np.where(used, diagonal, 1)
+
+
+class _Regressed:
+    """With update, every mask. A node adds the residuals (B, r, u + 1): of the columns U of T, and of Tv in the last.
+
+    The error is what the kept columns leave of Tv. To keep a column is to project the others off it (modified
+    Gram-Schmidt, Björck 1967): no inverse, so that a singular G or nearly equal inputs cost no digits. A column of
+    which less than rounding is left lies in the span of the kept ones and changes nothing.
+    """
+
+    slack = 0.0
+
+    def __init__(self, T: np.ndarray, v: np.ndarray, k: int, size: int) -> None:
+        self.order = np.arange(len(v))
+        self.least = size * np.finfo(np.float64).eps
+        self.root = _root(len(v), k, np.column_stack([T, T @ v]))
+
+    def bound(self, t: int, nodes: Nodes) -> np.ndarray:
+        return np.zeros(len(nodes[0]))
+
+    def keep(self, t: int, nodes: Nodes) -> Nodes:
+        removed, left, error, residuals = nodes
+        return removed, left, error, self._project(residuals)
+
+    def remove(self, t: int, nodes: Nodes) -> Nodes:
+        removed, left, error, residuals = nodes
+        left, error, residuals = left - 1, error.copy(), residuals[:, :, 1:]
+        last = left == 0
+        remaining = residuals[last]
+        while remaining.shape[2] > 1:
+            remaining = self._project(remaining)
+        error[last] = (remaining**2).sum(axis=(1, 2))
+        return _marked(removed, t), left, error, residuals
+
+    def _project(self, residuals: np.ndarray) -> np.ndarray:
+        """Return the residuals without their first column, all of it taken out of the others."""
+        own, others = residuals[:, :, 0], residuals[:, :, 1:]
+        length = np.linalg.norm(own, axis=1, keepdims=True)
+        q = np.where(length > self.least, own / np.where(length > 0, length, 1), 0)
+        return others - q[:, :, None] * (q[:, None] @ others)
 
 
 class _Masked:

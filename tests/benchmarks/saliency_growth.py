@@ -12,7 +12,7 @@ from tests.benchmarks.growth import Curve
 from tests.benchmarks.problems import Problem
 from tests.benchmarks.timing import median_seconds
 
-EXAMPLES = (200, 360, 640, 1140, 2000)  # of 200-50-50-10
+EXAMPLES = (1000, 1800, 3200, 5600, 10000)  # of 200-50-50-10; below 1,000 fixed costs count
 WIDTHS = (20, 36, 64, 114, 200)  # h of 200-h-h-10, 500 examples
 INPUTS = (100, 180, 320, 570, 1000)  # a of a-50-50-10, 500 examples: P is nearly proportional to it
 TITLES = {"N": "examples N, 200-50-50-10", "width": "width h, 200-h-h-10", "P": "parameters P, a-50-50-10"}
