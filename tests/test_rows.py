@@ -251,3 +251,17 @@ def test_a_search_beyond_its_limit_is_an_error_that_tells_how_many_nodes():
     rows_and_weights = correlated(30, 200)
     with pytest.raises(ValueError, match=r"limit: 1000 nodes did not suffice, \d+ were examined"):
         row_optimum(*rows_and_weights, 15, limit=1000)
+
+
+@pytest.mark.parametrize("seed", [52, 0, 1, 2, 3])
+def test_update_finds_the_optimum_where_few_examples_leave_many_exact_fits(seed):
+    rng = np.random.default_rng(seed)
+    d, N = rng.integers(1, 9), rng.integers(1, 12)
+    X, w = rng.standard_normal((N, d)), rng.standard_normal(d)
+    for k in range(d + 1):
+        errors = []
+        for removed in combinations(range(d), k):
+            kept = X[:, [i for i in range(d) if i not in removed]]
+            residual = X @ w - kept @ np.linalg.lstsq(kept, X @ w, rcond=None)[0]
+            errors.append(residual @ residual / N)
+        assert abs(row_optimum(X, w, k, update=True).error - min(errors)) <= 1e-13 * ((X @ w) @ (X @ w) / N)

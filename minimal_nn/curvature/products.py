@@ -41,7 +41,9 @@ def products(L: Objective, w: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarr
     """
     where = L.network.parameters(np.arange(L.n_parameters))
     one = L.network.trace(w, L.x[:1].astype(w.dtype, copy=False))
-    extra = 2 * max((rows.size for _, rows in _visited(L.network.layers, L.network.parameters(w), where, one)), default=0)
+    extra = 2 * max(
+        (rows.size for _, rows in _visited(L.network.layers, L.network.parameters(w), where, one)), default=0
+    )
     for trace, _ in L.traces(w, extra=extra):
         yield from _visited(L.network.layers, L.network.parameters(w), where, trace)
 

@@ -251,37 +251,18 @@ def _summed(loss: Loss, z: np.ndarray, y: np.ndarray) -> np.ndarray:
     binary = z.dtype.kind == "f" and isinstance(loss, BinaryCrossEntropy) and ((y == 0) | (y == 1)).all()
     with np.errstate(over="ignore", invalid="ignore"):
         if labels and z.shape[1] == 2:
-            margins = np.subtract(z[:, 1], z[:, 0], out=z[:, 0])
-            margins *= 1 - 2 * y
-            return loss.scale * _sum_of_log1p(np.exp(margins, out=margins))
-        if labels:
+            margins = z[:, 1] - z[:, 0]
+            margins *= (1 - 2 * y).astype(z.dtype)
+        elif labels:
             n = np.arange(len(y))
             z -= z.reshape(len(z), -1).take(y * len(n) + n, axis=1)[:, None]
             z[:, y, n] = -np.inf
-            return loss.scale * _sum_of_log1p(np.exp(z, out=z).sum(axis=1))
-        if binary:
-            z *= 1 - 2 * y.T
-            return loss.scale * _sum_of_log1p(np.exp(z, out=z).reshape(len(z), -1))
-    return loss.value(z.swapaxes(1, 2), y).sum(axis=1)
-
-
-def _sum_of_log1p(e: np.ndarray) -> np.ndarray:
-    """Return Σ_i log(1 + e_i) (m,) of e (m, K) >= 0, which is overwritten: one logarithm for up to 16 of them.
-
-    (1 + a)(1 + b) = 1 + (a + b + ab) has no difference, so that no digit of a small e is lost.
-    """
-    largest = e.max(initial=0)
-    for _ in range(4):
-        half = e.shape[1] // 2
-        if not half or not largest < np.sqrt(np.finfo(e.dtype).max) / 4:
-            break
-        a, b = e[:, :half], e[:, -half:]
-        product = a * b
-        a += b
-        a += product
-        e, largest = e[:, : e.shape[1] - half], largest * (largest + 2)
-    total: np.ndarray = np.log1p(e).sum(axis=1)
-    return total
+            return loss.scale * np.log1p(np.exp(z, out=z).sum(axis=1)).sum(axis=1)
+        elif binary:
+            margins = np.multiply(z, (1 - 2 * y.T).astype(z.dtype), out=z).reshape(len(z), -1)
+        else:
+            return loss.value(z.swapaxes(1, 2), y).sum(axis=1)
+        return loss.scale * np.log1p(np.exp(margins, out=margins), out=margins).sum(axis=1)
 
 
 def bytes_of_a_mask(L: Objective, w: np.ndarray) -> float:
