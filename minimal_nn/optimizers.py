@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,29 @@ def newton(
             break
         w, g, steps = trial, g_trial, steps + 1
     return _minimum(L, w, free, steps, tolerance)
+
+
+def stationary(
+    L: Objective, w: np.ndarray, *, mask: np.ndarray | None = None, tolerance: float = 1e-10, max_steps: int = 10_000
+) -> Minimum:
+    """Descend to a stationary point: `lbfgs` as far as its line search sees, then `newton` for the last digits.
+
+    Where H is not positive definite, or Newton's steps lead uphill, it is the point of L-BFGS that is returned; only
+    `converged` tells whether max |g_j| <= tolerance was reached there. `mask` (P,) bool keeps the weights outside it
+    at zero.
+    """
+    w, free = _start(L, w, mask)
+    if not len(free):
+        return _minimum(L, w, free, 0, tolerance)
+    rough = lbfgs(L, w, mask=mask, tolerance=tolerance, max_steps=max_steps)
+    try:
+        fine = newton(L, rough.w, mask=mask, tolerance=1e-3 * tolerance, max_steps=max_steps)
+    except ValueError:
+        return rough
+    higher = fine.value - rough.value > 1e-12 * abs(rough.value)  # beyond rounding
+    if higher or fine.gradient_norm > rough.gradient_norm:
+        return rough
+    return replace(fine, steps=rough.steps + fine.steps, converged=fine.gradient_norm <= tolerance)
 
 
 def _scipy_minimize(

@@ -51,12 +51,12 @@ def movement(
     trajectory: np.ndarray,
     gradients: np.ndarray | None = None,
 ) -> np.ndarray:
-    """−Σ_t w_tj g_tj over the steps t of a training: positive where weights moved away from 0. Source: Sanh et al. 2020.
+    """−Σ_t w_tj g_tj over the steps t of a training: positive where weights moved away from 0.
 
     `trajectory` (T, P) are the weights before each step and `gradients` (T, P) the gradients the steps took; without
     them, the gradients of L at the trajectory. The paper's score has the learning rate as a factor, which changes no
     order where it is constant. Accumulated: the present w enters through its trajectory alone. ValueError for other
-    shapes.
+    shapes. Source: Sanh, Wolf and Rush 2020.
     """
     steps = checks.array("trajectory", trajectory, (None, len(w)))
     if gradients is not None:

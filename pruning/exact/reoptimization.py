@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from minimal_nn import checks
 from minimal_nn.curvature.hessians import hessian
 from minimal_nn.curvature.inverses import inverse
 from minimal_nn.objective import Objective
-from minimal_nn.optimizers import Minimum, lbfgs, newton
+from minimal_nn.optimizers import Minimum, stationary
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,10 @@ def reoptimized(
     tolerance, max_steps = checks.number("tolerance", tolerance, 0), checks.integer("max_steps", max_steps, 0)
     points = _starts(L, w, free) if starts is None else _checked_starts(starts, w)
     size = _gradient_size(L, w * free)
-    results = {name: _descend(L, start, free, tolerance * size, max_steps) for name, start in points.items()}
+    results = {
+        name: stationary(L, start, mask=free, tolerance=tolerance * size, max_steps=max_steps)
+        for name, start in points.items()
+    }
     best = min(results, key=lambda name: results[name].value)
     end = results[best]
     return Reoptimized(end.value - float(L(w)), end.w, end.gradient_norm, end.converged, best, results)
@@ -98,18 +101,3 @@ def _gradient_size(L: Objective, w: np.ndarray) -> float:
     value, g = L.value_and_gradient(w)
     largest = np.abs(w).max(initial=0)
     return float(max(np.abs(g).max(), value / (largest or 1)))
-
-
-def _descend(L: Objective, start: np.ndarray, free: np.ndarray, tolerance: float, max_steps: int) -> Minimum:
-    """Return the stationary point below a start: L-BFGS as far as its line search sees, the last digits by Newton."""
-    if not free.any():
-        return newton(L, start, mask=free, tolerance=tolerance)
-    rough = lbfgs(L, start, mask=free, tolerance=tolerance, max_steps=max_steps)
-    try:
-        fine = newton(L, rough.w, mask=free, tolerance=1e-3 * tolerance, max_steps=max_steps)
-    except ValueError:
-        return rough
-    higher = fine.value - rough.value > 1e-12 * abs(rough.value)  # beyond rounding
-    if higher or fine.gradient_norm > rough.gradient_norm:
-        return rough
-    return replace(fine, steps=rough.steps + fine.steps, converged=fine.gradient_norm <= tolerance)

@@ -79,11 +79,8 @@ def row_optimum(
     lengths = np.linalg.norm(T, axis=0)
     lengths[lengths == 0] = 1
     T, v = T / lengths, w * lengths  # inputs of unit length: no error changes, and one tolerance fits all
-    tree: Tree
-    if not update:
-        tree = _Masked(T, v, k)
-    else:
-        tree = (_Regressed if d <= ENUMERATED else _Refitted)(T, v, k, max(X.shape))
+    refitted = _Regressed if d <= ENUMERATED else _Refitted
+    tree: Tree = refitted(T, v, k, max(X.shape)) if update else _Masked(T, v, k)
 
     def errors(removed: np.ndarray) -> np.ndarray:
         found = np.empty(len(removed))
