@@ -27,8 +27,8 @@ def obs(
     """Return w − M⁻¹E_S ([M⁻¹]_SS)⁻¹ w_S with M = H + damping·I: all of S = ¬mask removed at once.
 
     The minimum of ½ δᵀMδ over δ with δ_S = −w_S. For one weight it is w − w_j/[M⁻¹]_jj · M⁻¹e_j (Hassibi and Stork
-    1993, equation 5). For several it is not the sum of the single updates, each of which lets the other removed weights
-    move. H is restricted to the `active` (P,) weights, None for all: those that went before stay at 0. Raises ValueError
+    1993, equation 5). For several it is not the sum of the single updates, which let the other removed weights move.
+    H is restricted to the `active` (P,) weights, None for all: those that went before stay at 0. Raises ValueError
     where M is not positive definite.
     """
     return _compensated(objective, w, mask, active, damping, gradient=False)
