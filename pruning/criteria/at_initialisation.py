@@ -51,8 +51,9 @@ def synflow(L: Objective, w: np.ndarray, active: np.ndarray) -> np.ndarray:
     for name, own in network.layout.unflatten(flow).items():
         if name.rpartition(".")[2] in ("bias", "beta"):
             own[...] = 0
-    trace = network.trace(flow, np.ones((1, *L.x.shape[1:]), w.dtype))
-    scores = flow * network.vjp(flow, trace, np.ones_like(trace[-1]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        trace = network.trace(flow, np.ones((1, *L.x.shape[1:]), w.dtype))
+        scores = flow * network.vjp(flow, trace, np.ones_like(trace[-1]))
     if not np.isfinite(scores).all():
         raise FloatingPointError(f"synflow: R overflows {w.dtype}; pass w in float64, or scale it down layer by layer")
     return scores
