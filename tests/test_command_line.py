@@ -12,11 +12,12 @@ import pytest
 from minimal_nn import Linear, Network, ReLU
 from pruning import exact, masks, models
 from pruning.__main__ import main
-from pruning.scoreboard import half_against_half, scoreboard, standard_criteria, sufficient_damping
+from pruning.criteria import REGISTRY
+from pruning.scoreboard import STANDARD, chosen_criteria, scoreboard, standard_criteria, sufficient_damping, unavailable
 from tests.cases import CASES, make_case
 
 SMALL = ["compare", "--hidden", "5", "--examples", "60", "--steps", "20"]
-NAMES = ["exact", *standard_criteria(np.random.default_rng(0)), "half_against_half"]
+NAMES = ["exact", *STANDARD, "half_against_half"]
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +37,11 @@ def test_compare_prints_a_table_and_writes_figure_and_json(tmp_path, capsys):
     rows = json.loads(table.read_text())
     assert [row["criterion"] for row in rows] == NAMES
     for row in rows:
-        assert set(row) == {"criterion", "spearman", "kendall", "overlap", "seconds", "loss"}
+        measures = {"spearman", "kendall", "absolute", "sign_agreement", "overlap", "seconds"}
+        lines = {"slope", "intercept", "slope_through_origin", "r2", "r2_line"}
+        assert set(row) == {"criterion", "loss"} | measures | lines
         assert set(row["loss"]) == {"0.2", "0.5", "0.8"}
-        numbers = [row[k] for k in ("spearman", "kendall", "overlap", "seconds")] + list(row["loss"].values())
+        numbers = [row[k] for k in measures | lines] + list(row["loss"].values())
         assert all(isinstance(v, float) for v in numbers)
     assert rows[0]["spearman"] == pytest.approx(1)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "figure.png", "table.json"], "no part files are left"
@@ -105,6 +108,10 @@ def test_every_activation_can_be_compared(activation, tmp_path):
         ),
         (["compare", "--figure", "no/such/folder/f.png"], "argument --figure: expected a file in an existing folder"),
         (["compare", "--json", "no/such/folder/t.json"], "argument --json: expected a file in an existing folder"),
+        (["compare", "--criteria", "obd,oops"], "argument --criteria: 'oops' is not one of snip, grasp"),
+        (["compare", "--criteria", ""], "argument --criteria: '' is not one of"),
+        (["compare", "--criteria", "movement"], "argument --criteria: 'movement' needs trajectory"),
+        (["compare", "--criteria", "combinatorial"], "argument --criteria: 'combinatorial' returns a mask, not scores"),
         (["compare", "--unknown"], "unrecognized arguments: --unknown"),
         (["contrast"], "argument command: invalid choice: 'contrast'"),
         ([], "the following arguments are required: command"),
@@ -125,8 +132,75 @@ def test_help_explains_every_option(capsys):
         main(["compare", "--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for option in ("--dataset", "--hidden", "--activation", "--seed", "--examples", "--figure", "--json"):
+    for option in (
+        "--dataset",
+        "--hidden",
+        "--activation",
+        "--seed",
+        "--examples",
+        "--criteria",
+        "--list",
+        "--figure",
+        "--json",
+    ):
         assert option in text
+
+
+def test_list_prints_every_criterion_of_the_registry(capsys):
+    assert main(["compare", "--list"]) == 0
+    out, err = capsys.readouterr()
+    head, *lines = out.splitlines()
+    assert [line.split()[0] for line in lines] == list(REGISTRY)
+    for line, entry in zip(lines, REGISTRY.values(), strict=True):
+        cells = [line[head.index(a) : head.index(b)].strip() for a, b in (("family", "cost"), ("cost", "needs"))]
+        assert cells == [entry.family, entry.cost]
+        assert line.endswith("yes") == (not unavailable(entry.name))
+        assert all(need in line for need in entry.needs)
+    assert err == ""
+
+
+def test_every_criterion_that_needs_no_more_than_the_network_can_be_compared(tmp_path, capsys):
+    names = [name for name in REGISTRY if not unavailable(name)]
+    assert set(REGISTRY) - set(names) == {"movement", "combinatorial"}
+    files = ["--figure", str(tmp_path / "f.png"), "--json", str(tmp_path / "t.json")]
+    assert main([*SMALL, "--criteria", ",".join(names), *files]) == 0
+    rows = json.loads((tmp_path / "t.json").read_text())
+    assert [row["criterion"] for row in rows] == ["exact", *names, "half_against_half"]
+    out = capsys.readouterr().out
+    assert "\nobs: damping" in out
+    assert "\nobs_gradient: damping" in out
+        line.rsplit(" ", 1)[0] for line in capsys.readouterr().out.splitlines()
+    }
+
+
+def test_the_choice_of_criteria_changes_no_row(tmp_path):
+    tables = []
+    for i, names in enumerate((",".join(STANDARD), "fisher_sampled,obd,random,obd")):
+        table = tmp_path / f"{i}.json"
+        files = ["--figure", str(tmp_path / "f.png"), "--json", str(table)]
+        assert main([*SMALL, "--criteria", names, *files]) == 0
+        tables.append({row["criterion"]: row | {"seconds": 0} for row in json.loads(table.read_text())})
+    assert list(tables[1]) == ["exact", "fisher_sampled", "obd", "random", "half_against_half"]
+    assert all(tables[1][name] == tables[0][name] for name in ("exact", "obd", "random", "half_against_half"))
+
+
+def test_criteria_by_name_are_those_of_the_registry_with_their_options():
+    L, w = CASES[0].L, CASES[0].w
+    damping = sufficient_damping(L, w)
+    scorers = chosen_criteria([n for n in REGISTRY if not unavailable(n)], np.random.default_rng(3), damping)
+    for name, scorer in scorers.items():
+        options = {}
+        if name in ("obs", "obs_gradient"):
+            options = {"damping": damping}
+        elif name in ("woodfisher", "obs_layerwise"):
+            options = {"damping": 1e-4}
+        elif name == "random":
+            options = {"rng": np.random.default_rng(3)}
+        elif name == "fisher_sampled":
+            options = {"rng": np.random.default_rng(3).spawn(1)[0]}
+        assert (scorer(L, w) == REGISTRY[name].function(L, w, **options)).all(), name
+    with pytest.raises(ValueError, match="names: 'movement' needs trajectory"):
+        chosen_criteria(["movement"], np.random.default_rng(0))
 
 
 def test_data_that_cannot_be_had_is_one_line_and_exit_code_1(tmp_path, monkeypatch, capsys):
@@ -151,10 +225,12 @@ def test_scoreboard_rows_are_what_their_columns_say():
     for row in board.rows[:-1]:
         for p, loss in row.loss.items():
             assert loss == L(w * masks.smallest(board.scores[row.criterion], p, among=board.among))
-    one, other = half_against_half(L, w, rng=np.random.default_rng(1))
+    order = np.random.default_rng(1).permutation(L.n_examples)
+    one, other = (exact.reference(L.subset(half), w) for half in (order[:10], order[10:]))
     assert board.rows[-1].spearman == pytest.approx(
         np.corrcoef(*(np.argsort(np.argsort(s[board.among])) for s in (one, other)))[0, 1]
     )
+    assert board.rows[-1].loss[0.5] == L(w * masks.smallest(one, 0.5, among=board.among))
     lines = str(board).splitlines()
     assert len({len(line) for line in lines}) == 1, "columns are aligned"
 
@@ -180,8 +256,9 @@ def test_scores_that_rank_nothing_are_shown_as_a_dash_and_null():
 def test_a_scorer_that_is_wrong_or_changes_w_is_refused(scorer, message):
     with pytest.raises(ValueError, match=message):
         scoreboard(CASES[0].L, CASES[0].w, {"mine": scorer})
-    with pytest.raises(ValueError, match="scorers: the name exact"):
-        scoreboard(CASES[0].L, CASES[0].w, {"exact": scorer})
+    for name in ("exact", "half_against_half"):
+        with pytest.raises(ValueError, match=f"scorers: the name {name} belongs"):
+            scoreboard(CASES[0].L, CASES[0].w, {name: scorer})
 
 
 def test_one_path_for_figure_and_table_is_refused(tmp_path, capsys):
