@@ -169,8 +169,6 @@ def test_every_criterion_that_needs_no_more_than_the_network_can_be_compared(tmp
     out = capsys.readouterr().out
     assert "\nobs: damping" in out
     assert "\nobs_gradient: damping" in out
-        line.rsplit(" ", 1)[0] for line in capsys.readouterr().out.splitlines()
-    }
 
 
 def test_the_choice_of_criteria_changes_no_row(tmp_path):
