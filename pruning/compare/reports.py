@@ -98,7 +98,9 @@ class Report:
         counts = sorted({int(judged.board.among.sum()) for judged in self.networks.values()})
         parts = [
             f"{len(self.networks)} networks of {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} "
-            "candidates; mean ± s.d. over networks",
+            "candidates; mean ± s.d. over networks\n"
+            "Spearman, Kendall, slope and R² of the scores and the exact saliency, of sizes: of both without their "
+            "signs; signs: share of equal ones; overlap: of the lowest 20 %",
             self._table(_RANKS),
             self._halves(),
         ]
