@@ -125,30 +125,34 @@ def by_layer(saliencies: Mapping[str, np.ndarray]) -> Figure:
     `saliencies` maps a layer's name to those of its weights. The axis begins at 10⁻⁷ of the
     largest: what is below, and what is worth exactly 0, is where a curve starts.
     """
-    fig, (left, right) = subplots(1, 2, size=(9.0, 3.6), width_ratios=(3, 2))
-    total = sum(float(np.abs(s).sum()) for s in saliencies.values()) or 1.0
-    count = sum(len(s) for s in saliencies.values())
+    fig, (left, right) = subplots(1, 2, size=(7.4, 3.6))
+    sums = {name: float(np.abs(s).sum()) for name, s in saliencies.items()}
+    total, count = sum(sums.values()) or 1.0, sum(len(s) for s in saliencies.values())
+    largest = max(float(np.abs(s).max(initial=0)) for s in saliencies.values()) or 1.0
     with style():
         for i, (name, s) in enumerate(saliencies.items()):
             size = np.sort(np.abs(s))
             some = np.unique(np.linspace(0, len(size) - 1, 1000).astype(int))
             left.plot(size[some], (some + 1) / len(size), color=f"C{i}", label=name)
-            right.barh(i - 0.2, np.abs(s).sum() / total, 0.4, color=f"C{i}")
-            right.barh(i + 0.2, len(s) / count, 0.4, color=f"C{i}", alpha=0.35)
-            right.text(np.abs(s).sum() / total, i - 0.2, " of Σ|s|", va="center")
-            right.text(len(s) / count, i + 0.2, " of the weights", va="center")
+            for at, share, of, alpha in ((-0.2, sums[name] / total, "Σ|s|", 1), (0.2, len(s) / count, "weights", 0.35)):
+                right.barh(i + at, share, 0.4, color=f"C{i}", alpha=alpha)
+                right.text(share + 0.02, i + at, f"{_percent(share)} of {of}", va="center", fontsize=11)
         left.set_xscale("log")
-        largest = max(float(np.abs(s).max(initial=0)) for s in saliencies.values()) or 1.0
         left.set_xlim(1e-7 * largest, 2 * largest)
         left.set_xlabel("|exact saliency|")
         left.set_ylabel("share of the layer's weights below")
-        left.legend(loc="upper left")
         right.set_yticks(range(len(saliencies)), list(saliencies))
         right.invert_yaxis()
-        right.set_xlim(0, 1.6)
+        right.set_xlim(0, 1.9)
         right.set_xticks([0, 0.5, 1])
-        right.set_xlabel("share of all layers")
+        right.spines["bottom"].set_bounds(0, 1)
+        right.set_xlabel("share of all layers", loc="left")
+        fig.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=min(4, len(saliencies)))
     return fig
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.01 or not share else "< 1 %"
 
 
 def _sparse_symlog_ticks(axis: Axes) -> None:
