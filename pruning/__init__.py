@@ -8,6 +8,6 @@ Beyond the letters of minimal_nn:
     p           sparsity, the fraction of candidates removed; density is 1 − p
 """
 
-from pruning import compare, criteria, exact, masks, updates
+from pruning import compare, criteria, exact, masks, oracle, updates
 
-__all__ = ["compare", "criteria", "exact", "masks", "updates"]
+__all__ = ["compare", "criteria", "exact", "masks", "oracle", "updates"]
