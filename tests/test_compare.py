@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,8 +170,13 @@ def test_half_against_half_leaves_out_what_multiplies_zeros_only():
     every = layout.select("weight")
     counted = [stats.spearmanr(a[every], b[every]).statistic for a, b in zip(halves.first, halves.second, strict=True)]
     assert np.abs(found.signed - counted).max() > 1e-3, "the dead weights would have changed it"
+    given_all = compare.half_against_half(case.L, case.w, 4, rng=np.random.default_rng(0), among=every)
+    assert (given_all.signed == found.signed).all(), "also where the candidates given hold them"
     some = np.arange(len(case.w)) < 9
     assert compare.half_against_half(case.L, case.w, 1, rng=np.random.default_rng(0), among=some).entries == 9
+    silent = make_case("silent", Linear(4, 5), ReLU(), Linear(5, 3), n=12, alter=lambda p: p["0.bias"].put(0, -100))
+    found = compare.half_against_half(silent.L, silent.w, 1, rng=np.random.default_rng(0))
+    assert found.entries == 4 * 5 + 4 * 3, "nor what a unit that is always off multiplies"
 
 
 def test_halves_of_the_same_examples_twice_agree_and_the_spread_is_that_over_splits():
@@ -305,6 +312,14 @@ def test_greedy_by_hand_and_its_masks():
 def test_greedy_never_spends_a_removal_on_what_is_gone():
     L, w = linear_neuron((1.0, 1.0, 5.0))
     assert sorted(compare.exact_greedy(L, w, 3).order) == [0, 1, 2], "a removed weight has saliency 0, the least"
+
+
+def test_comparisons_do_not_know_the_criteria_they_judge():
+    for path in Path(compare.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pruning"):
+                names = {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+                assert not any("criteria" in name for name in names), path
 
 
 L4, W4 = linear_neuron()
