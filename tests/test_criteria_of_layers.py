@@ -223,6 +223,11 @@ def test_combinatorial_respects_what_is_active_and_refuses_a_wrong_k():
     mask = criteria.combinatorial(case.L, case.w, 5, active=active)
     assert not mask[~active].any()
     assert mask.sum() == active.sum() - 5
+    weights = case.L.network.layout.select("weight")
+    among = criteria.combinatorial(case.L, case.w, 5, among=weights, active=active)
+    assert np.flatnonzero(among != active).size == 5
+    assert weights[among != active].all()
+    assert (criteria.combinatorial(case.L, case.w, int(weights.sum()), among=weights) == ~weights).all()
     assert criteria.combinatorial(case.L, case.w, 0).all()
     assert not criteria.combinatorial(case.L, case.w, len(case.w)).any()
     with pytest.raises(ValueError, match=rf"k: expected an integer >= 0 <= {active.sum()}, got"):

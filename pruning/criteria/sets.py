@@ -10,20 +10,27 @@ from pruning.criteria.base import register, restricted
 
 
 def combinatorial(
-    objective: Objective, w: np.ndarray, k: int, *, active: np.ndarray | None = None, swaps: int = 10_000
+    objective: Objective,
+    w: np.ndarray,
+    k: int,
+    *,
+    among: np.ndarray | None = None,
+    active: np.ndarray | None = None,
+    swaps: int = 10_000,
 ) -> np.ndarray:
-    """Return the mask (P,) without the set S of k active weights that a search finds to have the least
+    """Return the mask (P,) without the set S of k weights that a search finds to have the least
 
         q(S) = −g_Sᵀ w_S + ½ w_Sᵀ H_SS w_S
 
     the second-order model of s_S, interactions included; no weight outside S moves. S grows by the weight of least
     increase, k times, then exchanges one weight in S for one outside as long as that lowers q, the best exchange
-    first, at most `swaps` times. A local optimum under exchanges, not always the best set. Weights that are not active
-    are False in the mask and do not count in k. Ties go to the lower index. Units of L. ValueError for k outside 0..n.
+    first, at most `swaps` times. A local optimum under exchanges, not always the best set. S is taken from the candidates
+    `among` (P,) bool, None for all; weights that are not `active` count as 0, are False in the mask and not in k. Ties go to the lower index. Units of L. ValueError for k outside 0..n.
     Source: Yu et al. 2022 (there with the empirical Fisher in place of H, at a minimum, and greedily with swaps).
     """
     w, present = restricted(objective, w, active)
-    candidates = np.flatnonzero(present)
+    among = present if among is None else checks.array("among", among, w.shape, kinds="b")
+    candidates = np.flatnonzero(present & among)
     k = checks.integer("k", k, 0, len(candidates))
     swaps = checks.integer("swaps", swaps, 0)
     v = w[candidates].astype(np.float64)

@@ -140,12 +140,14 @@ class Quantities:
         yield from self._layer_slips()
         if isinstance(L.loss, SoftmaxCrossEntropy):
             z = L.network.forward(w, L.x)
-            predicted = Objective(L.network, L.loss, L.x, z.argmax(axis=1), L.l2)
-            rows = predicted.per_example_gradients(w)
             yield Quantity(
                 "½ w_j² times the mean of g_nj² for the labels the model finds most likely",
-                0.5 * (rows**2).mean(axis=0) * w**2,
+                0.5 * self._squares_for(z.argmax(axis=1)) * w**2,
                 "fisher",
+            )
+            uniform = np.mean([self._squares_for(np.full(L.n_examples, c)) for c in range(L.n_outputs)], axis=0)
+            yield Quantity(
+                "½ w_j² times the mean of g_nj² for every class with the same weight", 0.5 * uniform * w**2, "fisher"
             )
         if L.l2:
             bare = Objective(L.network, L.loss, L.x, L.y)
@@ -156,8 +158,16 @@ class Quantities:
                     yield Quantity(f"{name} without the l2 penalty", found.vector, name, found.condition)
             yield Quantity("exact without the l2 penalty", without.exact, "exact", without.claimed("exact").condition)
 
+    def _squares_for(self, labels: np.ndarray) -> np.ndarray:
+        """Return the mean of g_nj² (P,) with these labels in place of the data's."""
+        other = Objective(self.L.network, self.L.loss, self.L.x, labels)
+        return (other.per_example_gradients(self.w) ** 2).mean(axis=0)
+
     def _second_order_slips(self) -> Iterator[Quantity]:
         L, w, h = self.L, self.w, self.hessian_diagonal
+        for a, b in ((-1, 1), (1, 0.5), (1, 2), (2, 1), (-1, 2), (-1, 0.5)):
+            said = f"taylor_second with {a:g} of −g_j w_j and {b:g} of ½ H_jj w_j²"
+            yield Quantity(said, -a * self.g * w + 0.5 * b * h * w**2, "taylor_second")
         if len(w) <= MOST_FOR_MATRICES:
             G = curvature.gauss_newton(L, w)
             yield Quantity("½ G_jj w_j²: Gauss-Newton for the Hessian", 0.5 * np.diag(G) * w**2, "obd")
@@ -181,6 +191,12 @@ class Quantities:
 
     def _inverse_slips(self, damping: float) -> Iterator[Quantity]:
         w = self.w
+        for of, diagonal, title in (
+            ("obs", self.hessian_diagonal, "H"),
+            ("woodfisher", (self.rows**2).mean(axis=0), "the empirical Fisher"),
+        ):
+            said = f"the inverse of the diagonal of {title}, not the diagonal of the inverse"
+            yield Quantity(f"½ w_j² ({title}_jj + {damping:g}): {said}", 0.5 * w**2 * (diagonal + damping), of)
         for of, M, title in (
             ("obs", self.hessian, "H"),
             ("obs", self.gauss_newton, "Gauss-Newton"),
