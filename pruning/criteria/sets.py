@@ -24,8 +24,9 @@ def combinatorial(
 
     the second-order model of s_S, interactions included; no weight outside S moves. S grows by the weight of least
     increase, k times, then exchanges one weight in S for one outside as long as that lowers q, the best exchange
-    first, at most `swaps` times. A local optimum under exchanges, not always the best set. S is taken from the candidates
-    `among` (P,) bool, None for all; weights that are not `active` count as 0, are False in the mask and not in k. Ties go to the lower index. Units of L. ValueError for k outside 0..n.
+    first, at most `swaps` times: a local optimum under exchanges, not always the best set. S is taken from the
+    candidates `among` (P,) bool, None for all. Weights that are not `active` count as 0, are False in the mask and do
+    not count in k. Ties go to the lower index. Units of L. ValueError for k outside 0..n.
     Source: Yu et al. 2022 (there with the empirical Fisher in place of H, at a minimum, and greedily with swaps).
     """
     w, present = restricted(objective, w, active)

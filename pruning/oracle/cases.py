@@ -81,9 +81,12 @@ class Case:
 
     def assert_matches(self, scores: Mapping[str, Any], claims: str, **options: Any) -> None:
         """Raise AssertionError with the diagnosis unless the scores are what they claim."""
-        diagnosis = self.diagnose(scores, claims, **options)
-        if not diagnosis.matches:
-            raise AssertionError(str(diagnosis))
+        from pruning.oracle.diagnosis import diagnose, matches
+
+        tolerance = {"tolerance": options["tolerance"]} if "tolerance" in options else {}
+        own = {key: value for key, value in options.items() if key not in ("tolerance", "batch_size")}
+        if not matches(self, scores, claims, **tolerance, **own):
+            raise AssertionError(str(diagnose(self, scores, claims, **options)))
 
     def diagnose_mask(self, mask: Mapping[str, Any], claims: str, sparsity: float, **options: Any) -> MaskDiagnosis:
         """Return by which rule a mask was made that claims a criterion: see oracle.mask_diagnosis.diagnose_mask."""

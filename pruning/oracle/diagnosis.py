@@ -131,8 +131,50 @@ def diagnose(
     where it is known, is what gradients may have been averaged over. Scores that are equal only up to a factor do not
     match: the factor is the explanation. ValueError for scores that are not finite, or no scores of this model's.
     """
+    compared = _compare(case, scores, claims, tolerance, batch_size, options)
+    return _diagnosis(case, compared, claims)
+
+
+def matches(
+    case: Case, scores: Mapping[str, Any], claims: str, *, tolerance: float | None = None, **options: Any
+) -> bool:
+    """Return whether the scores are what they claim, by the rule of `diagnose`, without looking for explanations."""
+    return _compare(case, scores, claims, tolerance, None, options).matches
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Foreign scores beside what they claim: `ours` (n,) at the entries that were given."""
+
+    known: Quantities
+    claimed: Quantity
+    foreign: Foreign
+    entries: Any
+    ours: np.ndarray
+    error: float
+    allowed: float
+
+    @property
+    def matches(self) -> bool:
+        return bool(self.error <= self.allowed)
+
+
+def _compare(
+    case: Case,
+    scores: Mapping[str, Any],
+    claims: str,
+    tolerance: float | None,
+    batch_size: int | None,
+    options: dict[str, Any],
+) -> _Compared:
     given, entries = units.read(case, scores) or _read_weights(case, scores)
-    return _search(case, given, entries, claims, options, tolerance, batch_size)
+    known = Quantities(case.L, case.w, options, batch_size)
+    claimed = known.claimed(claims)
+    base = matching.tolerance_for(given.dtype) if tolerance is None else checks.number("tolerance", tolerance, 0)
+    foreign = Foreign(given.values, given.tensors, entries.scrambled, base, case.L.n_examples, case.L.n_outputs)
+    ours = entries.values(claimed)[0][1]
+    allowed = matching.allowed(foreign, claimed.condition) if tolerance is None else base
+    return _Compared(known, claimed, foreign, entries, ours, matching.relative_error(given.values, ours), allowed)
 
 
 def _read_weights(case: Case, scores: Mapping[str, Any]) -> tuple[units.Given, Weights]:
@@ -182,46 +224,30 @@ class Weights:
         return {i: tensor.name for i, tensor in enumerate(self.case.tensors)}
 
 
-def _search(
-    case: Case,
-    given: units.Given,
-    entries: Any,
-    claims: str,
-    options: dict[str, Any],
-    tolerance: float | None,
-    batch_size: int | None,
-) -> Diagnosis:
-    known = Quantities(case.L, case.w, options, batch_size)
-    claimed = known.claimed(claims)
-    base = matching.tolerance_for(given.dtype) if tolerance is None else checks.number("tolerance", tolerance, 0)
-    foreign = Foreign(given.values, given.tensors, entries.scrambled, base, case.L.n_examples, case.L.n_outputs)
-    ours = entries.values(claimed)[0][1]
-    allowed = matching.allowed(foreign, claimed.condition) if tolerance is None else base
-    error = matching.relative_error(given.values, ours)
-    matches = bool(error <= allowed)
-    candidates = [pair for quantity in _with(claimed, known) for pair in entries.values(quantity)]
+def _diagnosis(case: Case, compared: _Compared, claims: str) -> Diagnosis:
+    """Search for explanations, and weigh what following the scores costs."""
+    claimed, foreign, entries, ours = compared.claimed, compared.foreign, compared.entries, compared.ours
+    candidates = [pair for quantity in _with(claimed, compared.known) for pair in entries.values(quantity)]
     found = matching.explanations(foreign, iter(candidates), claimed.name)
-    if not found and not matches:
-        found = matching.monotone(foreign, candidates)
-    if matches:
-        itself = Explanation(claimed.name, claimed.name, claims, 1.0, error, 0.0, ours)
+    if compared.matches:
+        itself = Explanation(claimed.name, claimed.name, claims, 1.0, compared.error, 0.0, ours)
         found = [itself, *(one for one in found if one.quantity != claimed.name)]
-    best, others = (found[0], tuple(found[1:])) if found else (None, ())
-    others = tuple(one for one in others if best is not None and one.surprise <= best.surprise + _AS_LIKELY)
-    order = np.argsort(-np.abs(given.values - ours), kind="stable")[:5]
-    places = [] if matches else [(*entries.place(int(j)), int(j)) for j in order]
-    worst = tuple(Disagreement(name, at, float(given.values[j]), float(ours[j])) for name, at, j in places)
+    found = found or matching.monotone(foreign, candidates)
+    best = found[0] if found else None
+    others = tuple(one for one in found[1:] if best is not None and one.surprise <= best.surprise + _AS_LIKELY)
+    order = np.argsort(-np.abs(foreign.values - ours), kind="stable")[:5]
+    places = [] if compared.matches else [(*entries.place(int(j)), int(j)) for j in order]
     return Diagnosis(
         claims=claimed.name,
-        matches=matches,
-        error=error,
-        tolerance=allowed,
+        matches=compared.matches,
+        error=compared.error,
+        tolerance=compared.allowed,
         best=best,
         others=others,
         partly={} if found else _by_tensor(foreign, candidates, claimed, entries),
-        spearman=_spearman(given.values, ours),
-        worst=worst,
-        costs=_costs(case, entries, given.values, ours),
+        spearman=_spearman(foreign.values, ours),
+        worst=tuple(Disagreement(name, at, float(foreign.values[j]), float(ours[j])) for name, at, j in places),
+        costs=_costs(case, entries, foreign.values, ours),
         suggestion=_suggestion(case, best, others),
     )
 
