@@ -7,6 +7,7 @@ import numpy as np
 from minimal_nn import checks
 from minimal_nn.initializers import Initializer, fans, glorot
 from minimal_nn.layers import sequence
+from minimal_nn.layers.activations import Activation
 from minimal_nn.layers.base import Layer
 from minimal_nn.layers.sequence import Movements, Trace
 from minimal_nn.layout import Layout
@@ -85,6 +86,15 @@ class Network:
         """Return for each layer the mapping from its own parameters' names to views of w (..., P)."""
         return sequence.split(self.layers, self.layout.unflatten(w))
 
+    def gate(self, layer: int, argument: str = "layer") -> int:
+        """Return whose outputs the units of a layer are: its own, or those of the last activation right behind it."""
+        i = checks.integer(argument, layer, 0)
+        if i >= len(self.layers):
+            raise ValueError(f"{argument}: expected the index of one of {len(self.layers)} layers, got {layer}")
+        while i + 1 < len(self.layers) and isinstance(self.layers[i + 1], Activation):
+            i += 1
+        return i
+
     def trace(self, w: np.ndarray, x: np.ndarray) -> Trace:
         """Return [x, y_1, …, y_L]: the input and the output of every layer."""
         return sequence.trace(self.layers, self.parameters(w), x)
@@ -96,12 +106,13 @@ class Network:
         """
         return sequence.tangents(self.layers, self.parameters(w), trace, self.parameters(v), None)
 
-    def adjoints(self, w: np.ndarray, trace: Trace, by: np.ndarray) -> Movements:
+    def adjoints(self, w: np.ndarray, trace: Trace, by: np.ndarray, first: int | None = None) -> Movements:
         """Return the adjoints [ȳ_1, …, ȳ_L] of the layers' outputs, given ȳ_L (..., N, C).
 
-        None stands for those before the first parameter, which nothing needs.
+        None stands for those before layer `first`, unless given the first one with parameters.
         """
-        return sequence.adjoints(self.layers, self.parameters(w), trace, by, self._first)
+        first = self._first if first is None else first
+        return sequence.adjoints(self.layers, self.parameters(w), trace, by, first)
 
     def vjp(self, w: np.ndarray, trace: Trace, by: np.ndarray) -> np.ndarray:
         """Return Σ_n J_nᵀ ȳ_n (..., P), given the adjoints ȳ (..., N, C) of the outputs."""

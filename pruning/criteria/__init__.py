@@ -3,6 +3,7 @@
 `REGISTRY` lists them with their family, their cost and what they need.
 """
 
+from pruning.criteria import information, units
 from pruning.criteria.at_initialisation import grasp, snip, synflow
 from pruning.criteria.base import REGISTRY, Entry
 from pruning.criteria.fishers import fisher, fisher_empirical, fisher_sampled, woodfisher
@@ -20,6 +21,7 @@ __all__ = [
     "fisher_empirical",
     "fisher_sampled",
     "grasp",
+    "information",
     "lamp",
     "magnitude",
     "magnitude_scaled",
@@ -36,6 +38,7 @@ __all__ = [
     "taylor_second",
     "taylor_signed",
     "taylor_squared",
+    "units",
     "wanda",
     "woodfisher",
 ]

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 
 from minimal_nn import checks, memory
-from minimal_nn.layers import Activation
 from minimal_nn.network import Network
 from minimal_nn.objective import Objective
 from pruning.exact import removals
@@ -75,7 +74,7 @@ def saliency(
     if groups is not None and units is not None:
         raise ValueError("units: expected None where groups are given, got both")
     parts = Groups.of(L, groups) if groups is not None else None
-    gate = None if units is None else _gate(L.network, units)
+    gate = None if units is None else L.network.gate(units, "units")
     count = len(w) if parts is None else len(parts.members)
     count = count if gate is None else _channels_of(L, gate)
     if per_example and L.n_examples * count * w.itemsize > memory.BUDGET:
@@ -216,17 +215,6 @@ def _changes_of_task(
         sums = removals.changes(piece, task.layer, range(task.start, task.stop), omega)
         return sums.reshape(len(sums), -1)
     return found.T if omega is None else omega @ found.T
-
-
-def _gate(network: Network, units: int) -> int:
-    """Return the layer whose outputs are gated: `units`, or the last of the activations that directly follow it."""
-    layers = network.layers
-    i = checks.integer("units", units, 0)
-    if i >= len(layers):
-        raise ValueError(f"units: expected the index of one of {len(layers)} layers, got {units}")
-    while i + 1 < len(layers) and isinstance(layers[i + 1], Activation):
-        i += 1
-    return i
 
 
 def _channels_of(L: Objective, i: int) -> int:
