@@ -725,9 +725,7 @@ def obd_recursive_plain_inputs(net, loss, x, y, w):
     return _recursion(net, loss, x, y, w, inputs=np.asarray)
 
 
-@wrong(
-    "obd_recursive", "the second derivative of tanh has the wrong sign", "½ h w² with φ′² h − φ″ ∂ℓ/∂y, as misprinted"
-)
+@wrong("obd_recursive", "the second derivative of tanh has the wrong sign", "½ h w² with φ′² h − φ″ ∂ℓ/∂y for +")
 def obd_recursive_sign(net, loss, x, y, w):
     return _recursion(net, loss, x, y, w, bend=-1)
 
@@ -1251,9 +1249,9 @@ def wanda_centred(net, loss, x, y, w):
     return by_inputs(net, w, lambda k, W: abs(W) * norms[k])
 
 
-def _layer_obs(net, w, grams, damping=0.1):
+def _layer_obs(net, w, grams):
     def rule(k, W):
-        A = grams[k] + damping * np.eye(len(grams[k]))
+        A = grams[k] + 0.1 * np.eye(len(grams[k]))
         return W**2 / (2 * np.diag(np.linalg.inv(A)))
 
     return by_inputs(net, w, rule)

@@ -92,7 +92,7 @@ def test_right_ones_agree_with_the_criterion(entry):
         assert error(scores_of(entry, seed), expected(entry.claim, seed)) <= entry.tolerance
 
 
-#: what wrong ones compute, where another criterion or a multiple of one says it: (criterion, factor of N, C and R)
+#: what wrong ones compute, where another criterion or a multiple of one says it: (criterion, factor of N and C)
 TRUTHS = {
     "taylor_mean_of_mean": ("taylor", lambda N, C: 1 / N),
     "taylor_signed_reversed": ("taylor_signed", lambda N, C: -1),
@@ -137,3 +137,21 @@ def test_truths_that_promise_the_right_order_keep_it(entry):
         a, b = scores_of(entry, seed), expected(entry.claim, seed)
         values = np.concatenate([a[k].ravel() for k in b])[np.argsort(np.concatenate([v.ravel() for v in b.values()]))]
         assert (np.diff(values) >= -1e-12 * abs(values).max()).all()
+
+
+#: part of a truth -> the draws for which it promises that the slip changes nothing
+HARMLESS = {
+    "right for squared error": lambda net, loss: loss == "squared_error",
+    "right for ReLU": lambda net, loss: net.activation == "relu",
+}
+
+
+@pytest.mark.parametrize("words", HARMLESS)
+def test_slips_change_nothing_where_their_truth_says_so(words):
+    entries = [e for e in BLIND if words in e.truth]
+    seeds = [seed for seed in SEEDS if HARMLESS[words](*drawn(seed)[:2])]
+    assert entries
+    assert seeds
+    for entry in entries:
+        for seed in seeds:
+            assert error(scores_of(entry, seed), expected(entry.claim, seed)) < 1e-8
