@@ -40,6 +40,17 @@ class Case:
     tensors: tuple[Tensor, ...]
     name: str = "case"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "w", checks.array("w", self.w, (self.L.n_parameters,)).astype(np.float64))
+        shapes = self.L.network.layout.shapes
+        if sorted(tensor.ours for tensor in self.tensors) != sorted(shapes):
+            raise ValueError(f"tensors: expected every one of {', '.join(shapes)} once, got {self.tensors}")
+        if len({tensor.name for tensor in self.tensors}) < len(self.tensors):
+            raise ValueError(f"tensors: expected names that differ, got {[tensor.name for tensor in self.tensors]}")
+        for tensor in self.tensors:
+            if sorted(tensor.axes) != list(range(len(shapes[tensor.ours]))):
+                raise ValueError(f"tensors: expected an order of the axes of {shapes[tensor.ours]}, got {tensor}")
+
     def __repr__(self) -> str:
         return f"Case({self.name!r}, {self.L})"
 
@@ -73,6 +84,14 @@ class Case:
         """Return the Hessian, l2 included, as blocks: [a][b] is of shape (*shape of a, *shape of b)."""
         return self.matrix_to_foreign(curvature.hessian(self.L, self.w))
 
+    def gauss_newton(self) -> dict[str, dict[str, np.ndarray]]:
+        """Return the Gauss-Newton matrix, without l2, as blocks like those of `hessian`."""
+        return self.matrix_to_foreign(curvature.gauss_newton(self.L, self.w))
+
+    def fisher(self, kind: str = "true", **options: Any) -> dict[str, dict[str, np.ndarray]]:
+        """Return the Fisher matrix of that kind, see curvature.fisher, as blocks like those of `hessian`."""
+        return self.matrix_to_foreign(curvature.fisher(self.L, self.w, kind, **options))
+
     def diagnose(self, scores: Mapping[str, Any], claims: str, **options: Any) -> Diagnosis:
         """Return what the scores are that claim to be a criterion: see oracle.diagnosis.diagnose."""
         from pruning.oracle.diagnosis import diagnose
@@ -97,21 +116,17 @@ class Case:
     def matrix_to_foreign(self, M: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
         """Return a matrix (P, P) over w as blocks by pairs of foreign tensors."""
         M = checks.array("M", M, (len(self.w), len(self.w)))
-        rows = [self.to_foreign(row) for row in M]
-        blocks: dict[str, dict[str, np.ndarray]] = {}
-        for a in self.tensors:
-            within = self._as_foreign(a, np.arange(len(self.w)))
-            blocks[a.name] = {
-                b.name: np.array([rows[j][b.name] for j in within.ravel()]).reshape(
-                    within.shape + rows[0][b.name].shape
-                )
-                for b in self.tensors
-            }
-        return blocks
+        where = {tensor.name: self.index_of(tensor.name) for tensor in self.tensors}
+        return {
+            a: {b: M[np.ix_(i.ravel(), j.ravel())].reshape(i.shape + j.shape) for b, j in where.items()}
+            for a, i in where.items()
+        }
 
     def to_foreign(self, v: np.ndarray) -> dict[str, np.ndarray]:
-        """Return a vector over w (P,) as foreign tensors."""
-        v = checks.array("v", v, self.w.shape, kinds="fiub") if np.isfinite(v).all() else np.asarray(v)
+        """Return a vector over w (P,) as foreign tensors; entries may be infinite, as scores of removed weights are."""
+        v = np.asarray(v)
+        if v.shape != self.w.shape or v.dtype.kind not in "fiub":
+            raise ValueError(f"v: expected numbers of shape {self.w.shape}, got {checks.describe(v)}")
         return {tensor.name: self._as_foreign(tensor, v) for tensor in self.tensors}
 
     def to_ours(self, tensors: Mapping[str, Any], what: str = "tensors") -> tuple[np.ndarray, np.ndarray]:
@@ -148,18 +163,24 @@ class Case:
 
     def _as_foreign(self, tensor: Tensor, v: np.ndarray) -> np.ndarray:
         layout = self.L.network.layout
-        return v[layout[tensor.ours]].reshape(layout.shapes[tensor.ours]).transpose(tensor.axes)
+        return v[layout[tensor.ours]].reshape(layout.shapes[tensor.ours]).transpose(tensor.axes).copy()
 
 
 def as_array(name: str, value: Any) -> np.ndarray:
-    """Return a NumPy array, a torch tensor (detached, on the CPU) or nested lists of numbers as an array."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        value = value.float().numpy() if str(value.dtype) == "torch.bfloat16" else value.numpy()
+    """Return a NumPy, JAX or torch array (detached, on the CPU) or nested lists of numbers as an array.
+
+    Formats of less than 32 bits that NumPy does not know, such as bfloat16, become float32.
+    """
     try:
+        if hasattr(value, "detach"):
+            value = value.detach().cpu()
+            known = str(value.dtype) in ("torch.float16", "torch.float32", "torch.float64")
+            value = (value if known or not value.dtype.is_floating_point else value.float()).numpy()
         a = np.asarray(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: expected an array of numbers, got {checks.describe(value)}") from None
+        a = a.astype(np.float32) if a.dtype.name.startswith(("bfloat", "float8")) else a
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{name}: expected an array of numbers, got {type(value).__name__}: {reason}") from None
     if a.dtype.kind not in "fiub":
         raise ValueError(f"{name}: expected an array of numbers, got {checks.describe(a)}")
     return a

@@ -31,17 +31,21 @@ KINDS = ("Linear", "Conv2d", "AvgPool2d", "MaxPool2d", "Flatten", "BatchNorm", "
          "Softplus", "GELU", "SiLU", "Identity")  # fmt: skip
 LOSSES = ("SoftmaxCrossEntropy", "BinaryCrossEntropy", "SquaredError")
 LAYOUTS = ("torch", "minimal_nn")
+#: no axis of a layer is longer, so that a wrong number is an error before it is memory
+LONGEST = 10**6
 
 
 def from_arrays(description: Mapping[str, Any], arrays: Mapping[str, Any], name: str = "case") -> Case:
     """Return the case of a description (see above) and its arrays: "x" (N, ...), "y", and every parameter by its name.
 
-    y holds integer labels (N,) or probabilities (N, C) for SoftmaxCrossEntropy, else (N, C). Numbers are taken as
-    float64. Raises ValueError for a field that is missing, unknown or wrong, and for missing or extra arrays.
+    y holds integer labels (N,) or probabilities (N, C) for SoftmaxCrossEntropy, labels in [0, 1] (N, C) for
+    BinaryCrossEntropy (for one output also integers (N,)), numbers (N, C) for SquaredError. Numbers are taken as
+    float64. Raises ValueError for a field that is missing, unknown or wrong, for missing or extra arrays, and for an
+    array of another shape or kind.
     """
     known = _fields("description", description, {"layers", "loss"}, {"l2", "layout"})
     layout = checks.one_of("description['layout']", known.get("layout", "torch"), LAYOUTS)
-    network = Network(*_layers("description['layers']", known["layers"]))
+    network = _network(known["layers"])
     loss = _loss(known["loss"])
     tensors = tensors_in(network, layout)
     if not isinstance(arrays, Mapping):
@@ -50,9 +54,15 @@ def from_arrays(description: Mapping[str, Any], arrays: Mapping[str, Any], name:
     if set(arrays) != expected:
         missing, extra = sorted(expected - set(arrays)), sorted(map(str, set(arrays) - expected))
         raise ValueError(f"arrays: missing {missing or 'none'}, not expected {extra or 'none'}")
+    shapes = network.layout.shapes
+    for tensor in tensors:
+        given, shape = as_array(f"arrays[{tensor.name!r}]", arrays[tensor.name]), shapes[tensor.ours]
+        checks.array(f"arrays[{tensor.name!r}]", given, [shape[axis] for axis in tensor.axes], kinds="fiu")
     x, y = (as_array(f"arrays[{key!r}]", arrays[key]) for key in "xy")
-    y = y if y.dtype.kind in "iu" and isinstance(loss, minimal_nn.SoftmaxCrossEntropy) else y.astype(np.float64)
-    L = Objective(network, loss, x.astype(np.float64), y, checks.number("description['l2']", known.get("l2", 0.0), 0))
+    labels = y.dtype.kind in "iu" and y.ndim == 1 and not isinstance(loss, minimal_nn.SquaredError)
+    y = y if labels else y.astype(np.float64)
+    l2 = checks.number("description['l2']", known.get("l2", 0.0), 0)
+    L = Objective(network, loss, x.astype(np.float64), y, l2)
     case = Case(L, np.zeros(L.n_parameters), tensors, name)
     w, _ = case.to_ours({tensor.name: arrays[tensor.name] for tensor in tensors}, "arrays")
     return dataclasses.replace(case, w=w)
@@ -81,6 +91,18 @@ def tensors_in(network: Network, layout: str) -> tuple[Tensor, ...]:
     return tuple(tensors)
 
 
+def _network(given: Any) -> Network:
+    where = "description['layers']"
+    try:
+        layers = _layers(where, given)
+    except RecursionError:
+        raise ValueError(f"{where}: nested too deep") from None
+    try:
+        return Network(*layers)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
 def _layers(where: str, given: Any) -> list[Layer]:
     if not isinstance(given, Sequence) or isinstance(given, str):
         raise ValueError(f"{where}: expected a list of layers, got {checks.describe(given)}")
@@ -90,12 +112,21 @@ def _layers(where: str, given: Any) -> list[Layer]:
 def _layer(where: str, given: Any) -> Layer:
     kind = _kind(where, given, KINDS)
     if kind is Residual:
-        return Residual(*_layers(f"{where}['layers']", _fields(where, given, {"kind", "layers"}, set())["layers"]))
-    return _made(where, kind, given)
+        inner = _layers(f"{where}['layers']", _fields(where, given, {"kind", "layers"}, set())["layers"])
+        return _made(where, lambda layers: Residual(*layers), {"layers": inner})
+    types = {field.name: str(field.type) for field in dataclasses.fields(kind)}
+    for name, value in _known_fields(where, kind, given).items():
+        if types[name] == "bool" and not isinstance(value, bool):
+            raise ValueError(f"{where}[{name!r}]: expected true or false, got {checks.describe(value)}")
+        if types[name].startswith("int") and value is not None:
+            checks.integer(f"{where}[{name!r}]", value, high=LONGEST)
+    return _made(where, kind, _known_fields(where, kind, given))
 
 
 def _loss(given: Any) -> Loss:
-    return _made("description['loss']", _kind("description['loss']", given, LOSSES), given)
+    where = "description['loss']"
+    kind = _kind(where, given, LOSSES)
+    return _made(where, kind, _known_fields(where, kind, given))
 
 
 def _kind(where: str, given: Any, known: tuple[str, ...]) -> Any:
@@ -104,13 +135,18 @@ def _kind(where: str, given: Any, known: tuple[str, ...]) -> Any:
     return getattr(minimal_nn, checks.one_of(f"{where}['kind']", given["kind"], known))
 
 
-def _made(where: str, kind: Any, given: Mapping[str, Any]) -> Any:
-    """Return kind(**fields) where the fields are those of the dataclass; its own complaints name the place."""
+def _known_fields(where: str, kind: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is given besides the kind, if it is the dataclass's fields and lacks none without a default."""
     fields = dataclasses.fields(kind)
     required = {f.name for f in fields if f.default is dataclasses.MISSING}
     own = _fields(where, given, {"kind", *required}, {f.name for f in fields} - required)
+    return {key: value for key, value in own.items() if key != "kind"}
+
+
+def _made(where: str, kind: Any, fields: Mapping[str, Any]) -> Any:
+    """Return kind(**fields); its own complaints name the place."""
     try:
-        return kind(**{key: value for key, value in own.items() if key != "kind"})
+        return kind(**fields)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}: {error}") from None
 

@@ -1,26 +1,26 @@
-"""Import of torch modules: traced by torch.fx into a sequence of our layers, and compared with torch's outputs."""
+"""Import of torch modules: read as a sequence of our layers, and compared with torch's outputs and loss."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import operator
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import minimal_nn
 from minimal_nn import checks
-from minimal_nn.layers import Layer, Residual
-from minimal_nn.losses import BinaryCrossEntropy, Loss, SoftmaxCrossEntropy, SquaredError
-from minimal_nn.network import Network
 from minimal_nn.objective import Objective
-from pruning.oracle.cases import Case, Tensor, as_array
+from pruning.oracle.cases import Case, as_array
+from pruning.oracle.chains import check_outputs, network_and_tensors
+from pruning.oracle.foreign_losses import our_loss, our_targets
+from pruning.oracle.torch_graphs import Reading, first_line
 
 if TYPE_CHECKING:
     import torch
 
-#: a layer of ours and the names of its parameters in the model: ours -> theirs
-Step = tuple[Layer, dict[str, str]]
-_SMOOTH = {"Tanh": "Tanh", "ReLU": "ReLU", "Sigmoid": "Sigmoid", "SiLU": "SiLU", "Identity": "Identity"}
+#: wrappers of a model, and the attribute that holds it
+_WRAPPERS = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
 
 
 def from_torch(model: torch.nn.Module, loss: Any, x: Any, y: Any, l2: float = 0.0, name: str | None = None) -> Case:
@@ -28,281 +28,157 @@ def from_torch(model: torch.nn.Module, loss: Any, x: Any, y: Any, l2: float = 0.
 
     `model` may be any module whose forward is a chain of Linear, Conv2d, Tanh, ReLU, Sigmoid, Softplus, GELU, SiLU,
     AvgPool2d, MaxPool2d, AdaptiveAvgPool2d, Flatten, Dropout and BatchNorm (both in eval mode), nested Sequentials of
-    them, their functional forms, and sums x + f(x) of such a chain with its own input. `loss` is CrossEntropyLoss,
-    BCEWithLogitsLoss or MSELoss, or the functional of that name (reduction "mean"); "mean" and "sum" are as torch
-    defines them, "none" counts as "mean". x (N, ...) and y are what the loss is computed on, all N at once. `l2` adds
-    (l2/2)‖w‖² over all parameters, biases too: torch's weight_decay.
+    them, their functional forms (x @ W + b, x · sigmoid(x), view and mean over the image too), and sums x + f(x) of
+    such a chain with its own input. `loss` is CrossEntropyLoss, BCEWithLogitsLoss or MSELoss, the functional of that
+    name, or a functools.partial of it; "mean" and "sum" are as torch defines them, "none" counts as "mean". x (N, ...)
+    and y are what the loss is computed on, all N at once. `l2` adds (l2/2)‖w‖² over all parameters, biases too:
+    torch's weight_decay.
 
-    Everything is converted to float64; the outputs for x are compared with torch's, and a model that computes anything
-    else is refused. Raises ValueError that names the module, or what was traced, where it cannot be expressed.
+    A weight that torch.nn.utils.prune has masked, or that the forward multiplies by a buffer of zeros and ones, is
+    imported masked and under its plain name ("0.weight", not "0.weight_orig"), as prune.remove would leave it.
+
+    Everything is converted to float64. Outputs and loss are compared with torch's, in float64, at x and the weights as
+    they are and at others, so that a model that computes anything else is refused. (Above 20, torch's Softplus is
+    linear, a difference of 2e-9.) The model is not changed. Raises ValueError that names the module or the call that
+    cannot be expressed, ImportError without torch.
     """
-    import torch
-
+    try:
+        import torch
+    except ImportError:
+        raise ImportError("from_torch needs torch: pip install exact-pruning[interop]") from None
     if not isinstance(model, torch.nn.Module):
         raise ValueError(f"model: expected a torch.nn.Module, got {checks.describe(model)}")
-    x, y = as_array("x", x).astype(np.float64), as_array("y", y)
+    x = checks.array("x", as_array("x", x), kinds="fiu").astype(np.float64)
     if x.ndim < 2 or not len(x):
         raise ValueError(f"x: expected at least one example, shape (N, ...), got {checks.describe(x)}")
-    _check_parameters(model)
-    steps = _steps(model, x.shape[1:])
-    network = Network(*(layer for layer, _ in steps))
-    tensors = _tensors(model, steps)
-    with torch.no_grad():
-        dtype = next(model.parameters()).dtype
-        z = as_array("outputs", model(torch.as_tensor(x, dtype=dtype)))
-    if z.ndim != 2:
+    names = _names(model)
+    reading = Reading(model, names, x.shape)
+    parameters = _values(model, names, reading.masks)
+    network, tensors = network_and_tensors(reading.steps, parameters)
+    run = functools.partial(_run, model, names)
+    z = run(parameters, x)
+    kind, options = _kind_of_loss(loss)
+    if z.ndim != 2 and not (z.ndim == 1 and kind != "cross_entropy"):
         raise ValueError(f"model: expected outputs of shape (N, C), got {checks.describe(z)}")
-    y = y.reshape(z.shape) if y.shape == (len(x),) and z.shape == (len(x), 1) and y.dtype.kind == "f" else y
-    L = Objective(network, _loss(loss, z.shape[0], z.shape[1], y), x, _targets(loss, y, z.shape[1]), l2)
-    state = {key: as_array(key, value) for key, value in model.named_parameters()}
+    y = _targets(kind, options, as_array("y", y), z)
+    N, C = z.reshape(len(x), -1).shape
+    targets = our_targets(kind, y.reshape(N, C) if y.shape == z.shape else y, N, C, options["label_smoothing"])
+    L = Objective(network, our_loss(kind, options["reduction"], N, C), x, targets, l2)
     case = Case(L, np.zeros(L.n_parameters), tensors, name or type(model).__name__)
-    w, _ = case.to_ours({key: value.astype(np.float64) for key, value in state.items()}, "model")
-    ours, scale = network.forward(w, x), max(np.abs(z).max(), 1e-300)
-    error = np.abs(ours - z).max() / scale
-    if not error <= (1e-4 if dtype in (torch.float32, torch.float16, torch.bfloat16) else 1e-10):
-        raise ValueError(
-            f"model: what was traced computes other outputs than the module, by {error:.2g} of the largest"
-        )
-    return Case(L, w, tensors, case.name)
+    case = Case(L, case.to_ours(parameters, "model")[0], tensors, case.name)
+    check_outputs(case, lambda parameters, x: run(parameters, x).reshape(len(x), -1))
+    _check_loss(case, loss, z, y)
+    return case
 
 
-def _check_parameters(model: torch.nn.Module) -> None:
-    if not list(model.parameters()):
-        raise ValueError("model: expected at least one parameter, got none")
-    for name, p in model.named_parameters():
+def _names(model: torch.nn.Module) -> dict[str, str]:
+    """Return the plain name of every parameter, also of those with several names: any of them -> the first.
+
+    ValueError for a model without parameters, and for parameters that hold no finite real numbers.
+    """
+    from torch.nn.parameter import is_lazy
+
+    kind = type(model).__name__
+    if kind in _WRAPPERS and hasattr(model, _WRAPPERS[kind]):
+        raise ValueError(f"model: {kind} wraps a module; pass that, model.{_WRAPPERS[kind]}")
+    buffers = {name for name, _ in model.named_buffers(remove_duplicate=False)}
+    first: dict[int, str] = {}
+    names: dict[str, str] = {}
+    for name, p in model.named_parameters(remove_duplicate=False):
+        where = f"model: parameter {name}"
+        if is_lazy(p):
+            raise ValueError(f"{where}: is not initialised; run the model once first")
+        if p.is_meta:
+            raise ValueError(f"{where}: is on the meta device, without numbers")
         if not p.dtype.is_floating_point:
-            raise ValueError(f"model: parameter {name}: expected a real floating dtype, got {p.dtype}")
-        checks.array(f"model: parameter {name}", as_array(name, p))
-    shared = len(list(model.named_parameters(remove_duplicate=False))) - len(list(model.named_parameters()))
-    if shared:
-        raise ValueError("model: parameters that two modules share cannot be expressed")
+            raise ValueError(f"{where}: expected a real floating dtype, got {p.dtype}")
+        checks.array(where, as_array(where, p))
+        plain = name.removesuffix("_orig")
+        plain = plain if f"{plain}_mask" in buffers else name
+        names[plain] = first.setdefault(id(p), plain)
+    if not names:
+        raise ValueError("model: expected at least one parameter, got none")
+    return names
 
 
-def _tensors(model: torch.nn.Module, steps: list[Step]) -> tuple[Tensor, ...]:
-    theirs = {}
-    for i, (layer, names) in enumerate(steps):
-        for ours, their in names.items():
-            shape = layer.parameter_shapes()[ours]
-            axes = (1, 0, *range(2, len(shape))) if len(shape) > 1 else (0,)
-            theirs[their] = Tensor(their, f"{i}.{ours}", axes)
-    unused = [name for name, _ in model.named_parameters() if name not in theirs]
-    if unused:
-        raise ValueError(f"model: parameters that its forward does not use cannot be expressed: {', '.join(unused)}")
-    return tuple(theirs[name] for name, _ in model.named_parameters())
+def _values(model: torch.nn.Module, names: Mapping[str, str], masks: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the parameters by their plain names, float64, with their masks applied."""
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    values = {}
+    for name, p in model.named_parameters():
+        plain = name.removesuffix("_orig") if name not in names else name
+        value = as_array(plain, p).astype(np.float64)
+        if name not in names:
+            value = value * as_array(plain, buffers[f"{plain}_mask"])
+        values[plain] = value * masks.get(plain, 1)
+    return values
 
 
-def _steps(model: torch.nn.Module, shape: tuple[int, ...]) -> list[Step]:
-    """Trace the model and follow it from its input to its output."""
-    from torch import fx
-
-    try:
-        graph = fx.symbolic_trace(model).graph
-    except Exception as error:
-        raise ValueError(f"model: {type(model).__name__} cannot be traced by torch.fx: {error}") from None
-    steps: list[Step] = []
-    at: dict[Any, int] = {}  # node -> how many steps lie before its value
-    current: Any = None
-    for node in graph.nodes:
-        if node.op == "placeholder":
-            if current is not None:
-                raise ValueError(f"model: expected one input, got also {node.name}")
-            current = node
-        elif node.op == "output":
-            if node.args[0] is not current:
-                raise ValueError("model: expected the output of its last layer to be the only output")
-            continue
-        elif node.op == "get_attr" or (not node.users and node.op != "output"):
-            continue
-        elif node.op == "call_module":
-            _expect_current(node, current)
-            module = model.get_submodule(node.target)
-            steps += _module(str(node.target), module, _shape(steps, shape))
-            current = node
-        elif _is_sum(node):
-            start = next((a for a in node.args[:2] if a is not current), current)
-            if current not in node.args[:2] or start not in at or at[start] == len(steps):
-                raise ValueError(f"{node.name}: only a sum x + f(x) with the block's own input can be expressed")
-            steps = [*steps[: at[start]], _residual(steps[at[start] :])]
-            at = {n: k for n, k in at.items() if k <= at[start]}
-            current = node
-        else:
-            _expect_current(node, current)
-            steps += _function(node, _shape(steps, shape))
-            current = node
-        at[current] = len(steps)
-    return steps
-
-
-def _expect_current(node: Any, current: Any) -> None:
-    if not node.args or node.args[0] is not current:
-        raise ValueError(f"{node.name}: expected a chain of layers, and sums x + f(x), got a branch")
-
-
-def _is_sum(node: Any) -> bool:
-    import operator
-
+def _run(
+    model: torch.nn.Module, names: Mapping[str, str], parameters: Mapping[str, np.ndarray], x: np.ndarray
+) -> np.ndarray:
+    """Return the outputs of the model with these parameters, and its own buffers, in float64."""
     import torch
 
-    return (node.op == "call_function" and node.target in (operator.add, operator.iadd, torch.add)) or (
-        node.op == "call_method" and node.target in ("add", "add_")
-    )
-
-
-def _residual(steps: list[Step]) -> Step:
-    names = {f"{i}.{ours}": theirs for i, (_, own) in enumerate(steps) for ours, theirs in own.items()}
-    return Residual(*(layer for layer, _ in steps)), names
-
-
-def _shape(steps: list[Step], shape: tuple[int, ...]) -> tuple[int, ...]:
-    for layer, _ in steps:
-        shape = layer.output_shape(shape)
-    return shape
-
-
-def _module(name: str, module: Any, shape: tuple[int, ...]) -> list[Step]:
-    """Return our layer for a torch module; the ValueError names it."""
-    kind = type(module).__name__
-    own = {f"{ours}": f"{name}.{ours}" for ours in ("weight", "bias") if getattr(module, ours, None) is not None}
+    state = {name: b.detach().cpu().double() for name, b in model.named_buffers() if b.dtype.is_floating_point}
+    kept = {}  # tensors that prune's hooks compute at every call and leave on the module
+    for name, _ in model.named_parameters():
+        plain = name if name in names else name.removesuffix("_orig")
+        state[name] = torch.from_numpy(parameters[plain])
+        if plain != name:
+            kept[plain] = operator.attrgetter(plain)(model)
     try:
-        if kind in ("Dropout", "Dropout1d", "Dropout2d"):
-            return _in_eval(module, [])
-        if kind in ("BatchNorm1d", "BatchNorm2d"):
-            return _in_eval(module, [_batch_norm(module, name)])
-        if kind == "Linear":
-            return [(minimal_nn.Linear(module.in_features, module.out_features, bias=module.bias is not None), own)]
-        if kind == "Conv2d":
-            return [(_convolution(module), own)]
-        return [(layer, {}) for layer in _without_parameters(kind, vars(module), shape)]
-    except ValueError as error:
-        raise ValueError(f"{name} ({module}): {error}") from None
+        with torch.no_grad():
+            return as_array("outputs", torch.func.functional_call(model, state, (torch.from_numpy(x),)))
+    except RuntimeError as error:
+        raise ValueError(f"model: fails on x in float64: {first_line(error)}") from None
+    finally:
+        for plain, tensor in kept.items():
+            owner, _, attribute = plain.rpartition(".")
+            setattr(model.get_submodule(owner), attribute, tensor)
 
 
-def _in_eval(module: Any, steps: list[Step]) -> list[Step]:
-    if module.training:
-        raise ValueError("is in training mode; call model.eval() first")
-    return steps
+def _kind_of_loss(loss: Any) -> tuple[str, dict[str, Any]]:
+    """Return a loss's name among ours, its reduction and its label smoothing; ValueError for any other option."""
+    from torch import nn
+    from torch.nn import functional
 
-
-def _batch_norm(module: Any, name: str) -> Step:
-    if module.running_mean is None or not module.affine:
-        raise ValueError("expected running statistics and affine=True")
-    mean, variance = (
-        tuple(as_array(name, v).astype(float).tolist()) for v in (module.running_mean, module.running_var)
-    )
-    layer = minimal_nn.BatchNorm(module.num_features, mean, variance, module.eps)
-    return layer, {"gamma": f"{name}.weight", "beta": f"{name}.bias"}
-
-
-def _convolution(module: Any) -> Layer:
-    kernel, stride = _square("kernel_size", module.kernel_size), _square("stride", module.stride)
-    padding = module.padding
-    if padding == "valid":
-        padding = 0
-    elif padding == "same":
-        if kernel % 2 == 0:
-            raise ValueError("padding 'same' with an even kernel pads one side more than the other")
-        padding = kernel // 2
-    if module.groups != 1 or _square("dilation", module.dilation) != 1 or module.padding_mode != "zeros":
-        raise ValueError("expected groups=1, dilation=1 and padding_mode='zeros'")
-    return minimal_nn.Conv2d(
-        module.in_channels, module.out_channels, kernel, stride, _square("padding", padding), module.bias is not None
-    )
-
-
-def _without_parameters(kind: str, options: dict[str, Any], shape: tuple[int, ...]) -> list[Layer]:
-    """Return our layers for a module without parameters, given its class and its attributes."""
-    if kind in _SMOOTH:
-        return [getattr(minimal_nn, kind)()]
-    if kind == "GELU" and options.get("approximate", "none") == "none":
-        return [minimal_nn.GELU()]
-    if kind == "Softplus" and options.get("beta", 1) == 1 and options.get("threshold", 20) >= 20:
-        return [minimal_nn.Softplus()]
-    if kind == "Flatten" and options.get("start_dim", 1) == 1 and options.get("end_dim", -1) in (-1, len(shape)):
-        return [minimal_nn.Flatten()] if len(shape) > 1 else []
-    if kind in ("AvgPool2d", "MaxPool2d"):
-        return [_pooling(kind, options)]
-    if kind == "AdaptiveAvgPool2d" and len(shape) == 3:
-        size = _square("output_size", options["output_size"])
-        if shape[1] == shape[2] and shape[1] % size == 0:
-            return [minimal_nn.AvgPool2d(shape[1] // size)]
-    raise ValueError("cannot be expressed by our layers")
-
-
-def _pooling(kind: str, options: dict[str, Any]) -> Layer:
-    kernel = _square("kernel_size", options["kernel_size"])
-    stride = options.get("stride")
-    plain = _square("padding", options.get("padding", 0)) == 0 and _square("dilation", options.get("dilation", 1)) == 1
-    if not plain or options.get("ceil_mode") or options.get("divisor_override"):
-        raise ValueError("expected padding=0, dilation=1, ceil_mode=False and no divisor_override")
-    return getattr(minimal_nn, kind)(kernel, None if stride is None else _square("stride", stride))
-
-
-def _square(name: str, value: Any) -> int:
-    pair = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(pair) != 2 or pair[0] != pair[1]:
-        raise ValueError(f"{name}: expected the same for both axes, got {value}")
-    return int(pair[0])
-
-
-def _function(node: Any, shape: tuple[int, ...]) -> list[Step]:
-    """Return our layers for a function or a method call: relu, tanh, flatten, view, pooling, dropout."""
-    called = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-    args, options = list(node.args[1:]), dict(node.kwargs)
-    plain = {"relu": "ReLU", "relu_": "ReLU", "tanh": "Tanh", "sigmoid": "Sigmoid", "silu": "SiLU", "gelu": "GELU",
-             "softplus": "Softplus"}  # fmt: skip
-    try:
-        if called in plain and not args:
-            layers = _without_parameters(plain[called], options, shape)
-        elif called == "flatten":
-            given = dict(zip(("start_dim", "end_dim"), args, strict=False)) | options
-            layers = _without_parameters("Flatten", {"start_dim": 0} | given, shape)
-        elif called in ("view", "reshape") and args and args[-1] in (-1, int(np.prod(shape))) and len(args) == 2:
-            layers = [minimal_nn.Flatten()] if len(shape) > 1 else []
-        elif called in ("avg_pool2d", "max_pool2d", "boolean_dispatch"):
-            kind = "AvgPool2d" if called == "avg_pool2d" else "MaxPool2d"
-            names = ("kernel_size", "stride", "padding", "dilation" if kind == "MaxPool2d" else "ceil_mode")
-            layers = [_pooling(kind, dict(zip(names, args, strict=False)) | options)]
-        elif called == "dropout" and not options.get("training", args[1] if len(args) > 1 else True):
-            layers = []
-        else:
-            raise ValueError("cannot be expressed by our layers")
-    except ValueError as error:
-        raise ValueError(f"{node.name} (a call of {called}): {error}") from None
-    return [(layer, {}) for layer in layers]
-
-
-def _loss(loss: Any, N: int, C: int, y: np.ndarray) -> Loss:
-    """Return our loss, whose scale makes the mean over examples of ours what theirs is on all N."""
-    kind, reduction = _kind_of_loss(loss), getattr(loss, "reduction", "mean")
-    for option, plain in (("weight", None), ("pos_weight", None), ("ignore_index", -100)):
-        value = getattr(loss, option, plain)
-        if value is not None and value != plain and not (option == "ignore_index" and (y != value).all()):
-            raise ValueError(f"loss: {option} cannot be expressed")
-    each: dict[str, tuple[Callable[..., Loss], float]] = {
-        "CrossEntropyLoss": (SoftmaxCrossEntropy, 1.0),
-        "BCEWithLogitsLoss": (BinaryCrossEntropy, 1 / C),
-        "MSELoss": (SquaredError, 2 / C),
+    called, options = (loss.func, dict(loss.keywords)) if isinstance(loss, functools.partial) else (loss, {})
+    kinds = {
+        "cross_entropy": (nn.CrossEntropyLoss, functional.cross_entropy),
+        "bce_with_logits": (nn.BCEWithLogitsLoss, functional.binary_cross_entropy_with_logits),
+        "mse": (nn.MSELoss, functional.mse_loss),
     }
-    ours, scale = each[kind]
-    return ours(scale=N * (scale if kind == "CrossEntropyLoss" else scale * C) if reduction == "sum" else scale)
+    kind = next((k for k, (module, function) in kinds.items() if type(called) is module or called is function), None)
+    if kind is None:
+        expected = ", ".join(f"{module.__name__}()" for module, _ in kinds.values())
+        raise ValueError(f"loss: expected {expected} or the functional of one, got {checks.describe(called)}")
+    plain = {"reduction": "mean", "label_smoothing": 0.0, "weight": None, "pos_weight": None, "ignore_index": -100}
+    given = plain | {name: getattr(called, name, value) for name, value in plain.items()} | options
+    for name, value in given.items():
+        if name not in plain or (name in ("weight", "pos_weight") and value is not None):
+            raise ValueError(f"loss: {name} cannot be expressed")
+    return kind, given
 
 
-def _kind_of_loss(loss: Any) -> str:
-    functional = {
-        "cross_entropy": "CrossEntropyLoss",
-        "binary_cross_entropy_with_logits": "BCEWithLogitsLoss",
-        "mse_loss": "MSELoss",
-    }
-    called = getattr(loss, "__name__", type(loss).__name__)
-    return functional.get(called) or checks.one_of("loss", called, functional.values())
+def _targets(kind: str, options: Mapping[str, Any], y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Return y as torch's loss is to take it."""
+    if kind == "cross_entropy":
+        if y.dtype.kind in "iu" and (y == options["ignore_index"]).any():
+            raise ValueError(
+                f"y: has labels that the loss ignores ({options['ignore_index']}), which cannot be expressed"
+            )
+        return y.astype(np.int64 if y.dtype.kind in "iu" else np.float64)
+    if y.shape != z.shape:
+        raise ValueError(f"y: expected the shape of the outputs, {z.shape}, got {checks.describe(y)}")
+    return y.astype(np.float64)
 
 
-def _targets(loss: Any, y: np.ndarray, C: int) -> np.ndarray:
-    smoothing = getattr(loss, "label_smoothing", 0.0)
-    if _kind_of_loss(loss) != "CrossEntropyLoss":
-        return y.astype(np.float64)
-    if y.ndim == 1 and smoothing:
-        y = np.eye(C)[checks.array("y", y, (None,), kinds="iu")]
-    if y.ndim == 2:
-        return (1 - smoothing) * y.astype(np.float64) + smoothing / C
-    return y
+def _check_loss(case: Case, loss: Any, z: np.ndarray, y: np.ndarray) -> None:
+    """Raise ValueError unless torch's loss of outputs z and targets y is ours, both without the penalty."""
+    import torch
+
+    theirs = float(loss(torch.from_numpy(z), torch.from_numpy(y)).mean())
+    ours = case.L(case.w) - case.L.penalty(case.w)
+    if not abs(ours - theirs) <= 1e-7 * abs(theirs) + 1e-9 * case.L.loss.scale:
+        raise ValueError(f"loss: what was read from it gives {ours:.10g}, torch {theirs:.10g}")
