@@ -9,6 +9,7 @@ from pruning.oracle.cases import Case, Tensor
 from pruning.oracle.descriptions import describe, from_arrays
 from pruning.oracle.diagnosis import Diagnosis
 from pruning.oracle.mask_diagnosis import MaskDiagnosis
+from pruning.oracle.onnx_models import from_onnx
 from pruning.oracle.torch_models import from_torch
 
-__all__ = ["Case", "Diagnosis", "MaskDiagnosis", "Tensor", "describe", "from_arrays", "from_torch"]
+__all__ = ["Case", "Diagnosis", "MaskDiagnosis", "Tensor", "describe", "from_arrays", "from_onnx", "from_torch"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -16,11 +17,6 @@ from pruning.oracle.cases import Case, Tensor
 Source = tuple[str, tuple[int, ...]]
 #: a layer of ours, and for each of its parameters where it comes from
 Step = tuple[Layer, dict[str, Source]]
-
-#: both layouts of a matrix: torch's (outputs, inputs), and ours
-TRANSPOSED, PLAIN = (1, 0), (0, 1)
-#: torch's and ONNX's convolutions are (outputs, inputs, kernel, kernel)
-CONVOLUTION = (1, 0, 2, 3)
 
 
 class Chain:
@@ -102,7 +98,7 @@ class Chain:
         if value not in self._places or self._places[value] != len(self.steps):
             raise ValueError(
                 f"{where}: expected a chain of layers and sums x + f(x), got a branch: its input is not the output of "
-                "the layer before it"
+                "the layer before it, or was overwritten"
             )
 
     def _behind(self, where: str, a: Hashable, b: Hashable, otherwise: str) -> list[Step]:
@@ -121,6 +117,10 @@ class Chain:
         self._places[value], self._memory[value] = len(self.steps), value
 
     def _append(self, where: str, step: Step) -> None:
+        used = {name for _, own in self.steps for name, _ in own.values()}
+        for name, _ in step[1].values():
+            if name in used:
+                raise ValueError(f"{where}: takes {name}, as another layer does, which cannot be expressed")
         try:
             self._shapes.append(step[0].output_shape(self.shape))
         except ValueError as error:
@@ -130,12 +130,11 @@ class Chain:
 
 def network_and_tensors(steps: list[Step], names: Iterable[str]) -> tuple[Network, tuple[Tensor, ...]]:
     """Return the network of the steps and its foreign tensors in the order of `names`, all of which must be used."""
-    found: dict[str, Tensor] = {}
-    for i, (_, own) in enumerate(steps):
-        for ours, (name, axes) in own.items():
-            if name in found:
-                raise ValueError(f"model: parameter {name} is used twice, which cannot be expressed")
-            found[name] = Tensor(name, f"{i}.{ours}", axes)
+    found = {
+        name: Tensor(name, f"{i}.{ours}", axes)
+        for i, (_, own) in enumerate(steps)
+        for ours, (name, axes) in own.items()
+    }
     unused = [name for name in names if name not in found]
     if unused:
         raise ValueError(f"model: parameters that its outputs do not need cannot be expressed: {', '.join(unused)}")
@@ -164,3 +163,17 @@ def check_outputs(case: Case, run: Callable[[Mapping[str, np.ndarray], np.ndarra
                 f"model: its outputs are not those of the network that was read from it, {case.L.network}: they differ "
                 f"by {error / max(scale, 1e-300):.2g} of the largest"
             )
+
+
+@contextlib.contextmanager
+def named(where: str) -> Iterator[None]:
+    """Let ValueErrors begin with what they are about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says."""
+    return str(error).partition("\n")[0]

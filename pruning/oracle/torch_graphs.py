@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pruning.oracle.cases import as_array
-from pruning.oracle.chains import Chain, Step
-from pruning.oracle.torch_layers import Weight, steps_of_function, steps_of_module, steps_of_reshaping
+from pruning.oracle.chains import Chain, Step, first_line, named
+from pruning.oracle.foreign_layers import Weight, rows
+from pruning.oracle.torch_layers import steps_of_function, steps_of_module
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +79,7 @@ class Reading:
             return
         if node.op == "call_module":
             chain.expect_last(where, source)
-            with _named(where):
+            with named(where):
                 steps = steps_of_module(node.target, self.model.get_submodule(node.target), chain.shape)
             chain.extend(where, source, node, self._renamed(steps))
         elif called in _RESHAPING:
@@ -90,7 +90,7 @@ class Reading:
                 raise ValueError(f"{where}: expected two terms or factors and no options")
             self._combine(where, node, called in _SUMS, *args)
         else:
-            with _named(where):
+            with named(where):
                 steps = steps_of_function(called, args[1:], options, chain.shape)
             chain.extend(where, source, node, steps)
         if _overwrites(node, self.model):
@@ -113,7 +113,7 @@ class Reading:
         elif tuple(shape) != (N, math.prod(chain.shape)):
             raise ValueError(f"{where}: only rows, one for each example, can be expressed, got shape {tuple(shape)}")
         else:
-            chain.extend(where, source, node, steps_of_reshaping(chain.shape))
+            chain.extend(where, source, node, rows(chain.shape))
 
     def _on_meta(self, where: str, called: str, shape: tuple[int, ...], args: Any, options: Any) -> Any:
         """Return what torch says about a tensor of N examples of this shape."""
@@ -130,13 +130,14 @@ class Reading:
         weights = [a for a in args if isinstance(a, Weight)]
         if not weights:
             return node.target(*args, **options) if node.op == "call_function" else getattr(args[0], called)(*args[1:])
-        with _named(where):
+        with named(where):
             if called in ("t", "numpy_T") or (called == "getattr" and args[1] in ("T", "mT")):
                 return weights[0].T
             if called in ("transpose", "permute") and sorted(a % 2 for a in args[1:]) == [0, 1]:
                 return weights[0].T
-            mask = as_array("mask", next((a for a in args if not isinstance(a, Weight)), None))
-            if called == "mul" and mask.shape == weights[0].shape and np.isin(mask, (0, 1)).all():
+            factor = next((a for a in args if not isinstance(a, Weight)), None)
+            mask = as_array("mask", factor) if called == "mul" and factor is not None else np.array(np.nan)
+            if mask.shape == weights[0].shape and np.isin(mask, (0, 1)).all():
                 mask = mask.T if weights[0].transposed else mask
                 self.masks[weights[0].name] = self.masks.get(weights[0].name, 1) * mask
                 return weights[0]
@@ -186,17 +187,3 @@ def _where(node: Any, model: torch.nn.Module) -> str:
     module = model.get_submodule(node.target)
     said = repr(module)
     return f"{node.target} ({said if len(said) <= 100 and said.isprintable() else type(module).__name__})"
-
-
-@contextlib.contextmanager
-def _named(where: str) -> Iterator[None]:
-    """Let ValueErrors begin with what they are about."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says."""
-    return str(error).partition("\n")[0]

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 import minimal_nn
 from minimal_nn.layers import Layer
 from pruning.oracle.cases import as_array
-from pruning.oracle.chains import CONVOLUTION, PLAIN, TRANSPOSED, Step
+from pruning.oracle.chains import Step
+from pruning.oracle.foreign_layers import (
+    Weight,
+    batch_norm,
+    convolution,
+    linear,
+    mean_of_images,
+    pooling,
+    rows,
+    square,
+)
 
 #: functions by their names, as what module they compute, and their arguments behind the input
 _FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -45,26 +52,10 @@ _ACTIVATIONS = ("Tanh", "ReLU", "Sigmoid", "SiLU", "Identity")
 _DROPOUTS = ("Dropout", "Dropout1d", "Dropout2d", "AlphaDropout", "FeatureAlphaDropout")
 
 
-@dataclass(frozen=True)
-class Weight:
-    """A parameter as an expression of the graph: its name, its shape there, and whether that is its transpose."""
-
-    name: str
-    shape: tuple[int, ...]
-    transposed: bool = False
-
-    @property
-    def T(self) -> Weight:
-        """The transpose of a matrix."""
-        if len(self.shape) != 2:
-            raise ValueError(f"{self.name}: expected a matrix, got shape {self.shape}")
-        return replace(self, shape=self.shape[::-1], transposed=not self.transposed)
-
-
 def steps_of_module(name: str, module: Any, shape: tuple[int, ...]) -> list[Step]:
     """Return our layers for a torch module; `shape` is that of one example of its input."""
     kind = type(module).__name__
-    if type(module) is not _class_of(kind):
+    if type(module) is not _class_of(kind) or kind == "DataParallel":
         raise ValueError("cannot be expressed by our layers" + _hint(module, kind))
     own = _own(name, module)
     if kind in _DROPOUTS:
@@ -74,7 +65,7 @@ def steps_of_module(name: str, module: Any, shape: tuple[int, ...]) -> list[Step
             raise ValueError("is in training mode; call model.eval() first")
         return [_batch_norm(module.running_mean, module.running_var, own.get("weight"), own.get("bias"), module.eps)]
     if kind == "Linear":
-        return [_linear(own["weight"], own.get("bias"))]
+        return [linear(own["weight"], own.get("bias"))]
     if kind == "Conv2d":
         return [_convolution(own["weight"], own.get("bias"), vars(module))]
     return [(layer, {}) for layer in _without_parameters(kind, vars(module), shape)]
@@ -95,7 +86,7 @@ def steps_of_function(
     if kind in ("linear", "matmul"):
         weight = _parameter(given.get("weight"), "the weight")
         bias = None if given.get("bias") is None else _parameter(given["bias"], "the bias")
-        return [_linear(weight if kind == "linear" else weight.T, bias)]
+        return [linear(weight if kind == "linear" else weight.T, bias)]
     if kind == "conv2d":
         bias = None if given.get("bias") is None else _parameter(given["bias"], "the bias")
         return [_convolution(_parameter(given.get("weight"), "the weight"), bias, given)]
@@ -105,13 +96,9 @@ def steps_of_function(
         mean, variance = given.get("running_mean"), given.get("running_var")
         return [_batch_norm(mean, variance, given.get("weight"), given.get("bias"), given.get("eps", 1e-5))]
     if kind == "mean":
-        return [(layer, {}) for layer in _mean_of_images(given, shape)]
+        axes = given.get("dim")
+        return mean_of_images(axes if isinstance(axes, Sequence) else [], bool(given.get("keepdim")), shape)
     return [] if kind == "same" else [(layer, {}) for layer in _without_parameters(kind, given, shape)]
-
-
-def steps_of_reshaping(shape: tuple[int, ...]) -> list[Step]:
-    """Return our layers for making rows of examples of this shape."""
-    return [(minimal_nn.Flatten(), {})] if len(shape) > 1 else []
 
 
 def _class_of(kind: str) -> Any:
@@ -123,7 +110,7 @@ def _class_of(kind: str) -> Any:
 def _hint(module: Any, kind: str) -> str:
     if hasattr(module, "parametrizations"):
         return f"; remove its parametrization ({', '.join(module.parametrizations)}) first"
-    return "; pass the module that it wraps" if kind.endswith("DataParallel") else ""
+    return "; put the module that it wraps in its place" if kind == "DataParallel" else ""
 
 
 def _own(name: str, module: Any) -> dict[str, Weight]:
@@ -153,28 +140,13 @@ def _dropout(training: bool) -> list[Step]:
     return []
 
 
-def _linear(weight: Weight, bias: Weight | None) -> Step:
-    """Return x weightᵀ + bias for a weight (outputs, inputs), as torch's linear has it."""
-    if len(weight.shape) != 2:
-        raise ValueError(f"expected a weight (outputs, inputs), got shape {weight.shape}")
-    outputs, inputs = weight.shape
-    sources = {"weight": (weight.name, PLAIN if weight.transposed else TRANSPOSED)}
-    return minimal_nn.Linear(inputs, outputs, bias is not None), sources | _bias("bias", bias, outputs)
-
-
 def _convolution(weight: Weight, bias: Weight | None, options: Mapping[str, Any]) -> Step:
-    if options.get("groups", 1) != 1 or square("dilation", options.get("dilation", 1)) != 1:
-        raise ValueError(f"expected groups=1 and dilation=1, got {options.get('groups', 1)} and {options['dilation']}")
     if options.get("padding_mode", "zeros") != "zeros":
         raise ValueError(f"expected padding_mode='zeros', got {options['padding_mode']!r}")
-    outputs, inputs, kernel = *weight.shape[:2], square("kernel_size", weight.shape[2:])
     padding = options.get("padding", 0)
-    if padding == "same" and kernel % 2 == 0:
-        raise ValueError("padding 'same' with an even kernel pads one side more than the other")
-    pixels = kernel // 2 if padding == "same" else 0 if padding == "valid" else square("padding", padding)
-    stride = square("stride", options.get("stride", 1))
-    layer = minimal_nn.Conv2d(inputs, outputs, kernel, stride, pixels, bias is not None)
-    return layer, {"weight": (weight.name, CONVOLUTION)} | _bias("bias", bias, outputs)
+    padding = 0 if padding == "valid" else padding
+    given = {name: options.get(name, 1) for name in ("stride", "dilation", "groups")}
+    return convolution(weight, bias, padding=padding, **given)
 
 
 def _batch_norm(mean: Any, variance: Any, weight: Any, bias: Any, epsilon: float) -> Step:
@@ -182,17 +154,7 @@ def _batch_norm(mean: Any, variance: Any, weight: Any, bias: Any, epsilon: float
         raise ValueError("expected running statistics, got none")
     if not isinstance(weight, Weight) or not isinstance(bias, Weight):
         raise ValueError("expected a weight and a bias (affine=True)")
-    mean, variance = (tuple(as_array("statistics", v).astype(np.float64).tolist()) for v in (mean, variance))
-    layer = minimal_nn.BatchNorm(weight.shape[0], mean, variance, epsilon)
-    return layer, _bias("gamma", weight, weight.shape[0]) | _bias("beta", bias, weight.shape[0])
-
-
-def _bias(ours: str, given: Weight | None, length: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    if given is None:
-        return {}
-    if given.shape != (length,):
-        raise ValueError(f"expected {given.name} of shape ({length},), got {given.shape}")
-    return {ours: (given.name, (0,))}
+    return batch_norm(as_array("running_mean", mean), as_array("running_var", variance), weight, bias, epsilon)
 
 
 def _without_parameters(kind: str, options: Mapping[str, Any], shape: tuple[int, ...]) -> list[Layer]:
@@ -208,7 +170,7 @@ def _without_parameters(kind: str, options: Mapping[str, Any], shape: tuple[int,
             raise ValueError("expected beta=1 and a threshold of 20 or more")
         return [minimal_nn.Softplus()]
     if kind == "Flatten" and options["start_dim"] == 1 and options["end_dim"] in (-1, len(shape)):
-        return [layer for layer, _ in steps_of_reshaping(shape)]
+        return [layer for layer, _ in rows(shape)]
     if kind in ("AvgPool2d", "MaxPool2d"):
         return [_pooling(kind, options)]
     if kind == "AdaptiveAvgPool2d":
@@ -218,38 +180,19 @@ def _without_parameters(kind: str, options: Mapping[str, Any], shape: tuple[int,
 
 
 def _pooling(kind: str, options: Mapping[str, Any]) -> Layer:
-    plain = square("padding", options.get("padding", 0)) == 0 and square("dilation", options.get("dilation", 1)) == 1
-    if not plain or any(options.get(name) for name in ("ceil_mode", "divisor_override", "return_indices")):
-        raise ValueError("expected padding=0, dilation=1, ceil_mode=False, return_indices=False, no divisor_override")
-    kernel, stride = square("kernel_size", options["kernel_size"]), options.get("stride")
-    return getattr(minimal_nn, kind)(kernel, None if stride in (None, []) else square("stride", stride))
+    if any(options.get(name) for name in ("ceil_mode", "divisor_override", "return_indices")):
+        raise ValueError("expected ceil_mode=False, return_indices=False and no divisor_override")
+    kernel, stride = options["kernel_size"], options.get("stride")
+    stride = kernel if stride in (None, []) else stride
+    return pooling(kind, kernel, stride, options.get("padding", 0), options.get("dilation", 1))
 
 
 def _adaptive_pooling(size: Any, shape: tuple[int, ...]) -> list[Layer]:
     """Return average pooling to `size` × `size`: windows of one size, where the image is a multiple of it."""
-    if len(shape) != 3:
-        raise ValueError(f"expected images of shape (C, H, W) for each example, got {shape}")
-    size = [
-        n or length for n, length in zip(size if isinstance(size, Sequence) else (size, size), shape[1:], strict=True)
-    ]
-    if shape[1] != shape[2] or shape[1] % square("output_size", size):
-        raise ValueError(f"expected square images whose side is a multiple of the output's {size}, got {shape}")
-    return [minimal_nn.AvgPool2d(shape[1] // size[0])]
-
-
-def _mean_of_images(options: Mapping[str, Any], shape: tuple[int, ...]) -> list[Layer]:
-    axes = options.get("dim")
-    axes = sorted(axis % 4 for axis in axes) if isinstance(axes, Sequence) and len(shape) == 3 else None
-    if axes != [2, 3]:
-        raise ValueError("only the mean over both axes of an image can be expressed")
-    pooled = _adaptive_pooling(1, shape)
-    return pooled if options.get("keepdim") else [*pooled, minimal_nn.Flatten()]
-
-
-def square(name: str, value: Any) -> int:
-    """Return the number that both axes of an image share."""
-    pair = tuple(value) if isinstance(value, Sequence) else (value, value)
-    pair = pair * 2 if len(pair) == 1 else pair
-    if len(pair) != 2 or pair[0] != pair[1] or not isinstance(pair[0], int):
-        raise ValueError(f"{name}: expected the same whole number for both axes, got {value}")
-    return int(pair[0])
+    pair = size if isinstance(size, Sequence) else (size, size)
+    if len(shape) != 3 or len(pair) != 2:
+        raise ValueError(f"expected images of shape (C, H, W) for each example and two sizes, got {shape} and {size}")
+    side = square("output_size", [n or length for n, length in zip(pair, shape[1:], strict=True)])
+    if shape[1] != shape[2] or shape[1] % side:
+        raise ValueError(f"expected square images whose side is a multiple of the output's {side}, got {shape}")
+    return [minimal_nn.AvgPool2d(shape[1] // side)]

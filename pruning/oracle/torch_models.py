@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +11,9 @@ import numpy as np
 from minimal_nn import checks
 from minimal_nn.objective import Objective
 from pruning.oracle.cases import Case, as_array
-from pruning.oracle.chains import check_outputs, network_and_tensors
+from pruning.oracle.chains import check_outputs, first_line, network_and_tensors
 from pruning.oracle.foreign_losses import our_loss, our_targets
-from pruning.oracle.torch_graphs import Reading, first_line
+from pruning.oracle.torch_graphs import Reading
 
 if TYPE_CHECKING:
     import torch
@@ -120,22 +119,26 @@ def _run(
     """Return the outputs of the model with these parameters, and its own buffers, in float64."""
     import torch
 
-    state = {name: b.detach().cpu().double() for name, b in model.named_buffers() if b.dtype.is_floating_point}
-    kept = {}  # tensors that prune's hooks compute at every call and leave on the module
-    for name, _ in model.named_parameters():
-        plain = name if name in names else name.removesuffix("_orig")
-        state[name] = torch.from_numpy(parameters[plain])
-        if plain != name:
-            kept[plain] = operator.attrgetter(plain)(model)
+    state: dict[str, Any] = {}
+    kept = []  # tensors that prune's hooks compute at every call and leave on their module
+    for prefix, module in model.named_modules():  # every module once, whatever its names
+        start = f"{prefix}." if prefix else ""
+        for key, buffer in module.named_buffers(recurse=False):
+            if buffer.dtype.is_floating_point:
+                state[start + key] = buffer.detach().cpu().double()
+        for key, _ in module.named_parameters(recurse=False, remove_duplicate=False):
+            plain = key if start + key in names else key.removesuffix("_orig")
+            state[start + key] = torch.from_numpy(parameters[names[start + plain]])
+            if plain != key:
+                kept.append((module, plain, getattr(module, plain)))
     try:
         with torch.no_grad():
-            return as_array("outputs", torch.func.functional_call(model, state, (torch.from_numpy(x),)))
+            return as_array("outputs", torch.func.functional_call(model, state, torch.from_numpy(x), tie_weights=False))
     except RuntimeError as error:
         raise ValueError(f"model: fails on x in float64: {first_line(error)}") from None
     finally:
-        for plain, tensor in kept.items():
-            owner, _, attribute = plain.rpartition(".")
-            setattr(model.get_submodule(owner), attribute, tensor)
+        for module, plain, tensor in kept:
+            setattr(module, plain, tensor)
 
 
 def _kind_of_loss(loss: Any) -> tuple[str, dict[str, Any]]:
