@@ -27,7 +27,8 @@ def combinatorial(
     first, at most `swaps` times: a local optimum under exchanges, not always the best set. S is taken from the
     candidates `among` (P,) bool, None for all. Weights that are not `active` count as 0, are False in the mask and do
     not count in k. Ties go to the lower index. Units of L. ValueError for k outside 0..n.
-    Source: Yu et al. 2022 (there with the empirical Fisher in place of H, at a minimum, and greedily with swaps).
+    Source: Yu et al. 2022 (there with the empirical Fisher in place of H, at a minimum, and S from a randomized
+    magnitude pruning, improved by a local search of swaps: "RMP + LS" in the README of their code).
     """
     w, present = restricted(objective, w, active)
     among = present if among is None else checks.array("among", among, w.shape, kinds="b")
