@@ -53,7 +53,8 @@ class Quantities:
         """Return the criterion of that name with the caller's options, or the exact saliency."""
         if name == "exact":
             return Quantity("exact", self.exact, condition=self._condition(self.exact, abs(self.L(self.w))))
-        known = [n for n in criteria.REGISTRY if n not in _OTHERS]
+        history = ["movement"] if "trajectory" in self.options else []
+        known = [n for n in criteria.REGISTRY if n not in _OTHERS or n in history]
         checks.one_of("claims", name, ("exact", *known))
         vector = criteria.REGISTRY[name].function(self.L, self.w, **self.options)
         return Quantity(_named(name, self.options), vector, name, self._condition_of(name, vector))
@@ -157,11 +158,24 @@ class Quantities:
                 if found is not None:
                     yield Quantity(f"{name} without the l2 penalty", found.vector, name, found.condition)
             yield Quantity("exact without the l2 penalty", without.exact, "exact", without.claimed("exact").condition)
+        if "trajectory" in self.options:
+            yield from self._history_slips()
 
     def _squares_for(self, labels: np.ndarray) -> np.ndarray:
         """Return the mean of g_nj² (P,) with these labels in place of the data's."""
         other = Objective(self.L.network, self.L.loss, self.L.x, labels)
         return (other.per_example_gradients(self.w) ** 2).mean(axis=0)
+
+    def _history_slips(self) -> Iterator[Quantity]:
+        steps = self.options["trajectory"]
+        gradients = np.array([self.L.gradient(at) for at in steps])
+        yield Quantity("−g_j w_j of the last step only", -steps[-1] * gradients[-1], "movement")
+        yield Quantity(
+            "−w_j Σ_t g_tj: the last weight for that of each step", -steps[-1] * gradients.sum(axis=0), "movement"
+        )
+        yield Quantity(
+            "Σ_t |w_tj g_tj|: absolute values before the sum", np.abs(steps * gradients).sum(axis=0), "movement"
+        )
 
     def _second_order_slips(self) -> Iterator[Quantity]:
         L, w, h = self.L, self.w, self.hessian_diagonal
@@ -327,6 +341,8 @@ class Quantities:
 
 def _named(name: str, options: Mapping[str, Any]) -> str:
     said = ", ".join(
-        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in options.items()
+        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in options.items()
+        if not isinstance(value, np.ndarray)
     )
     return f"{name}({said})" if said else name
