@@ -1,11 +1,11 @@
-"""`python -m pruning`: compare criteria with the exact saliency of a trained network, or compute that alone."""
+"""`python -m pruning`: compare criteria with the exact saliency, compute that alone, or judge other implementations."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from pruning.commands import compare, exact
+from pruning.commands import compare, exact, oracle
 from pruning.commands.options import Parser
 
 
@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = Parser(prog="python -m pruning", description="Neural-network pruning beside the truth.")
     commands = parser.add_subparsers(metavar="command", required=True)
-    for command in (compare, exact):
+    for command in (compare, exact, oracle):
         command.add_to(commands)
     options = parser.parse_args(arguments)
     files = {f"--{name}": path for name in FILES if (path := getattr(options, name, None))}
