@@ -9,7 +9,10 @@ from minimal_nn import Conv2d, Flatten, Linear, ReLU, Sigmoid, Tanh
 from pruning import criteria, exact, oracle
 from pruning.oracle.descriptions import tensors_in
 from tests.cases import make_case
+from tests.oracle_exam.blind import BLIND, CORRECT, OPTIONS
 from tests.oracle_exam.known import KNOWN, PENALISED, networks
+from tests.oracle_exam.names import NAMES
+from tests.oracle_exam.test_blind_self import drawn, error, expected, objective, scores_of
 
 
 def as_case(case):
@@ -90,3 +93,28 @@ def test_right_implementations_are_not_accused(seed):
                 assert not case.assert_matches(scores, name, **options), how
                 draws += 1
     assert draws >= 200
+
+
+def test_slips_by_somebody_who_has_not_seen_the_list_are_all_caught_and_most_are_named(capsys):
+    """One network, tanh with cross-entropy, on which all but one of them differ from what they claim."""
+    L, w = objective(*drawn(0))
+    case = oracle.Case(L, w, tensors_in(L.network, "torch"))
+    passed, right, missed = [], 0, []
+    for slip in BLIND:
+        if error(scores_of(slip, 0), expected(slip.claim, 0)) < 1e-3:
+            continue
+        diagnosis = case.diagnose(scores_of(slip, 0), slip.claim, batch_size=4, **OPTIONS.get(slip.claim, {}))
+        texts = [one.text for one in (diagnosis.best, *diagnosis.others) if one is not None]
+        passed += [slip.name] if diagnosis.matches else []
+        if any(fragment in text for fragment in NAMES[slip.name] for text in texts):
+            right += 1
+        else:
+            missed.append((slip.name, slip.truth, str(diagnosis.best)))
+    with capsys.disabled():
+        print(f"\nblind slips: {right} of {right + len(missed)} named")
+        for name, truth, best in missed:
+            print(f"  {name} ({truth}): called {best}")
+    assert not passed
+    assert right >= 0.8 * (right + len(missed))
+    for slip in CORRECT:
+        case.assert_matches(scores_of(slip, 0), slip.claim, **OPTIONS.get(slip.claim, {}))

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from minimal_nn import checks
 from pruning import compare, exact, masks
-from pruning.oracle import matching, units
+from pruning.oracle import fits, matching, units
 from pruning.oracle.cases import Case, as_array
 from pruning.oracle.matching import Explanation, Foreign
 from pruning.oracle.quantities import Quantities, Quantity
 
 SPARSITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
+#: scores in float64 that agree to this were computed in single precision somewhere: a match, and said
+_SINGLE = 2e-5
+#: explanations more surprising than this leave room for sums of two terms and for fitted dampings
+_WEAK = 3.2
 #: explanations that are more surprising than the best by more than this are not listed beside it
 _AS_LIKELY = 2.0
 
@@ -70,6 +75,8 @@ class Diagnosis:
     def __str__(self) -> str:
         said = "is" if self.matches else "is NOT"
         lines = [f"This {said} {self.claims}: relative error {self.error:.2g}, tolerance {self.tolerance:.2g}."]
+        if self.matches and self.error > self.tolerance:
+            lines.append("It agrees to single precision only.")
         if not self.matches:
             lines.append(f"It is {self.best}." if self.best else "No known quantity explains it.")
             if self.best and np.isfinite(self.best.residual):
@@ -153,10 +160,11 @@ class _Compared:
     ours: np.ndarray
     error: float
     allowed: float
+    strict: bool
 
     @property
     def matches(self) -> bool:
-        return bool(self.error <= self.allowed)
+        return bool(self.error <= (self.allowed if self.strict else max(self.allowed, _SINGLE)))
 
 
 def _compare(
@@ -168,13 +176,39 @@ def _compare(
     options: dict[str, Any],
 ) -> _Compared:
     given, entries = units.read(case, scores) or _read_weights(case, scores)
-    known = Quantities(case.L, case.w, options, batch_size)
+    known = _known(case, options, batch_size)
     claimed = known.claimed(claims)
-    base = matching.tolerance_for(given.dtype) if tolerance is None else checks.number("tolerance", tolerance, 0)
-    foreign = Foreign(given.values, given.tensors, entries.scrambled, base, case.L.n_examples, case.L.n_outputs)
+    base = (
+        matching.tolerance_for(matching.precision_of(given.values, given.dtype))
+        if tolerance is None
+        else checks.number("tolerance", tolerance, 0)
+    )
+    foreign = Foreign(
+        values=given.values,
+        tensors=given.tensors,
+        outputs=entries.outputs,
+        inputs=entries.inputs,
+        scrambled=entries.scrambled,
+        tolerance=base,
+        N=case.L.n_examples,
+        C=case.L.n_outputs,
+    )
     ours = entries.values(claimed)[0][1]
     allowed = matching.allowed(foreign, claimed.condition) if tolerance is None else base
-    return _Compared(known, claimed, foreign, entries, ours, matching.relative_error(given.values, ours), allowed)
+    error = matching.relative_error(given.values, ours)
+    return _Compared(known, claimed, foreign, entries, ours, error, allowed, strict=tolerance is not None)
+
+
+_KNOWN: WeakKeyDictionary[Case, dict[Any, Quantities]] = WeakKeyDictionary()
+
+
+def _known(case: Case, options: dict[str, Any], batch_size: int | None) -> Quantities:
+    """Return the quantities of a case, kept as long as the case is."""
+    key = repr(sorted(options.items())), batch_size
+    kept = _KNOWN.setdefault(case, {})
+    if key not in kept:
+        kept[key] = Quantities(case.L, case.w, options, batch_size)
+    return kept[key]
 
 
 def _read_weights(case: Case, scores: Mapping[str, Any]) -> tuple[units.Given, Weights]:
@@ -197,6 +231,7 @@ class Weights:
                 other = where.swapaxes(0, 1)
                 scrambled[where.ravel()] = other.ravel()
         self.tensors = ids[given]
+        self.outputs, self.inputs = (v[given] for v in _outputs_and_inputs(case))
         position = np.cumsum(given) - 1
         self.scrambled = position[scrambled[given]]
 
@@ -224,6 +259,19 @@ class Weights:
         return {i: tensor.name for i, tensor in enumerate(self.case.tensors)}
 
 
+def _outputs_and_inputs(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Return a number for the output unit, and one for the input, of every entry of w; each bias is its own input."""
+    outputs, inputs = np.empty(len(case.w), int), np.empty(len(case.w), int)
+    start = 0
+    for name, shape in case.L.network.layout.shapes.items():
+        own = case.L.network.layout[name]
+        first, *rest = np.indices(shape).reshape(len(shape), -1)
+        outputs[own] = start + (rest[0] if rest else first)
+        inputs[own] = start + first
+        start += max(shape)
+    return outputs, inputs
+
+
 def _diagnosis(case: Case, compared: _Compared, claims: str) -> Diagnosis:
     """Search for explanations, and weigh what following the scores costs."""
     claimed, foreign, entries, ours = compared.claimed, compared.foreign, compared.entries, compared.ours
@@ -232,7 +280,13 @@ def _diagnosis(case: Case, compared: _Compared, claims: str) -> Diagnosis:
     if compared.matches:
         itself = Explanation(claimed.name, claimed.name, claims, 1.0, compared.error, 0.0, ours)
         found = [itself, *(one for one in found if one.quantity != claimed.name)]
-    found = found or matching.monotone(foreign, candidates)
+    if not found or found[0].surprise > _WEAK:
+        terms = [entries.values(quantity)[0] for quantity in compared.known.terms(claimed)]
+        fitted = matching.sums(foreign, terms, claimed.name) or fits.explanations(compared.known, foreign, entries)
+        found = sorted([*fitted, *found], key=lambda one: one.surprise)
+    if not found:
+        related = matching.monotone(foreign, candidates) + matching.close(foreign, candidates, claimed.name)
+        found = sorted(related, key=lambda one: one.surprise)
     best = found[0] if found else None
     others = tuple(one for one in found[1:] if best is not None and one.surprise <= best.surprise + _AS_LIKELY)
     order = np.argsort(-np.abs(foreign.values - ours), kind="stable")[:5]
@@ -255,7 +309,7 @@ def _diagnosis(case: Case, compared: _Compared, claims: str) -> Diagnosis:
 def _with(claimed: Quantity, known: Quantities) -> Iterator[Quantity]:
     """Yield the claimed quantity, then all others; those of another name that are equal to it stay."""
     yield claimed
-    for quantity in known:
+    for quantity in known.all():
         if quantity.name != claimed.name:
             yield quantity
 
@@ -268,7 +322,14 @@ def _by_tensor(
         own = foreign.tensors == t
         position = np.cumsum(own) - 1
         scrambled = position[foreign.scrambled[own]]
-        part = replace(foreign, values=foreign.values[own], tensors=foreign.tensors[own], scrambled=scrambled)
+        part = replace(
+            foreign,
+            values=foreign.values[own],
+            tensors=foreign.tensors[own],
+            outputs=foreign.outputs[own],
+            inputs=foreign.inputs[own],
+            scrambled=scrambled,
+        )
         found = matching.explanations(part, iter([(q, c[own]) for q, c in candidates]), claimed.name)
         said[names[int(t)]] = str(found[0]) if found else "no known quantity"
     return said if any(text != "no known quantity" for text in said.values()) else {}

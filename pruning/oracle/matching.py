@@ -7,6 +7,7 @@ the one that assumes least is the best.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,11 @@ TRANSFORMS = (
     ("|{}|", np.abs, 1.0),
     ("({})²", np.square, 1.5),
     ("√|{}|", lambda c: np.sqrt(np.abs(c)), 1.5),
+    ("max({}, 0)", lambda c: np.maximum(c, 0), 1.5),
+    ("max(−{}, 0)", lambda c: np.maximum(-c, 0), 2.0),
 )
+#: errors up to which scores count as a rounded or slightly changed version of a quantity, where nothing fits exactly
+_CLOSE = 0.03
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Foreign:
-    """Scores to be explained: their values (n,), where they stand (n,), which tensor each is of, and other layouts.
+    """Scores to be explained: their values (n,), which tensor, output unit and input each is of, and other layouts.
 
     `scrambled` (n,) is where each entry would stand if every matrix had been written in the other order of its axes.
     `N` and `C` are the examples and outputs, after which factors are named.
@@ -53,6 +58,8 @@ class Foreign:
 
     values: np.ndarray
     tensors: np.ndarray
+    outputs: np.ndarray
+    inputs: np.ndarray
     scrambled: np.ndarray
     tolerance: float
     N: int
@@ -74,21 +81,41 @@ def explanations(
                 changed = transform(c)
             if unlikely and np.array_equal(changed, c):
                 continue
-            for scramble in (False, True):
-                candidate = changed[foreign.scrambled] if scramble else changed
-                if scramble and np.array_equal(candidate, changed):
-                    continue
-                text = form.format(quantity.name) + (", its matrices written transposed" if scramble else "")
+            for said, candidate, moved in _layouts(foreign, changed):
                 match = _match(foreign, candidate, quantity.condition)
                 if match is None:
                     continue
-                said, factor, residual, more = match
-                surprise = strange + unlikely + 1.5 * scramble + more
-                one = Explanation(text + said, quantity.name, quantity.of, factor, residual, surprise, candidate)
-                key = f"{quantity.name}"
-                if key not in found or surprise < found[key].surprise:
-                    found[key] = one
+                text, factor, residual, more = match
+                surprise = strange + unlikely + moved + more
+                one = Explanation(
+                    form.format(quantity.name) + said + text,
+                    quantity.name,
+                    quantity.of,
+                    factor,
+                    residual,
+                    surprise,
+                    candidate,
+                )
+                if quantity.name not in found or surprise < found[quantity.name].surprise:
+                    found[quantity.name] = one
     return sorted(found.values(), key=lambda one: (one.surprise, one.residual))
+
+
+def _layouts(foreign: Foreign, c: np.ndarray) -> Iterator[tuple[str, np.ndarray, float]]:
+    """Yield how entries may have been moved, where that changes anything, and how unlikely it is."""
+    yield "", c, 0.0
+    scrambled = c[foreign.scrambled]
+    if not np.array_equal(scrambled, c):
+        yield ", its matrices written transposed", scrambled, 1.5
+    for step, said in ((1, "before"), (-1, "behind")):
+        yield f", that of the entry {said}", np.roll(c, step), 2.5
+
+
+def precision_of(values: np.ndarray, dtype: np.dtype) -> np.dtype:
+    """Return the dtype the scores were computed in: that of the array, or float32 where it holds all their digits."""
+    with np.errstate(over="ignore"):
+        single = np.dtype(dtype) == np.float64 and np.array_equal(values, values.astype(np.float32))
+    return np.dtype(np.float32 if single and not np.array_equal(values, np.round(values)) else dtype)
 
 
 def tolerance_for(dtype: np.dtype) -> float:
@@ -119,14 +146,94 @@ def _match(foreign: Foreign, c: np.ndarray, condition: float) -> tuple[str, floa
     if factor and (error := relative_error(foreign.values, factor * c)) <= tolerance:
         said, named, more = _say_factor(factor, foreign, tolerance)
         return said, named, min(error, relative_error(foreign.values, named * c)), more
-    each = [foreign.tensors == t for t in np.unique(foreign.tensors)]
-    if len(each) > 1:
-        factors = [factor_of(foreign.values[own], c[own]) for own in each]
-        errors = [relative_error(foreign.values[own], f * c[own]) for own, f in zip(each, factors, strict=True)]
-        if all(factors) and max(errors) <= tolerance and min(own.sum() for own in each) > 1:
-            text = ", every tensor with a factor of its own: " + ", ".join(f"{f:.4g}" for f in factors)
-            return text + " (normalised by layer)", None, max(errors), 3.0
+    for groups, said, surprise in (
+        (foreign.tensors, "every tensor with a factor of its own", 3.0),
+        (foreign.outputs, "every output unit with a factor of its own", 4.0),
+        (foreign.inputs, "every input with a factor of its own", 4.4),
+    ):
+        fitted = _by_group(foreign.values, c, groups, tolerance)
+        if fitted is not None:
+            factors, error = fitted
+            listed = ": " + ", ".join(f"{f:.4g}" for f in factors) if len(factors) <= 12 else ""
+            return f", {said}{listed} (normalised by group)", None, error, surprise
+    shifted = _affine(foreign.values, c, tolerance)
+    if shifted is not None:
+        a, b, error = shifted
+        return f", times {a:.6g}, plus {b:.6g}", None, error, 3.6
+    parts = [foreign.tensors == t for t in np.unique(foreign.tensors)]
+    if len(parts) > 1:
+        large = [own for own in parts if own.sum() >= 4]
+        each = [_affine(foreign.values[own], c[own], tolerance) for own in large]
+        if all(found is not None for found in each) and 5 * sum(own.sum() for own in large) >= 4 * len(c):
+            error = max(found[2] for found in each if found is not None)
+            return ", every tensor scaled and shifted by itself (such as min-max)", None, error, 4.0
     return None
+
+
+def _by_group(
+    theirs: np.ndarray, ours: np.ndarray, groups: np.ndarray, tolerance: float
+) -> tuple[list[float], float] | None:
+    """Return a factor for every group and the largest error, None where they do not fit or fit anything."""
+    _, which, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(sizes) < 2 or len(theirs) - len(sizes) < max(3, len(theirs) // 3):
+        return None
+    factors, worst = [], 0.0
+    for g in range(len(sizes)):
+        own = which == g
+        factor = factor_of(theirs[own], ours[own])
+        error = relative_error(theirs[own], factor * ours[own])
+        if not factor or error > tolerance:
+            return None
+        factors.append(factor)
+        worst = max(worst, error)
+    return factors, worst
+
+
+def _affine(theirs: np.ndarray, ours: np.ndarray, tolerance: float) -> tuple[float, float, float] | None:
+    """Return a, b and the error of theirs = a · ours + b, None where it does not hold or b says nothing."""
+    if len(theirs) < 4:
+        return None
+    low, high = int(np.argmin(ours)), int(np.argmax(ours))
+    reach = ours[high] - ours[low]
+    if not reach > 1e-9 * np.abs(ours).max():
+        return None
+    a = (theirs[high] - theirs[low]) / reach
+    b = theirs[low] - a * ours[low]
+    error = np.abs(theirs - a * ours - b).max() / max(np.abs(theirs).max(), 1e-300)
+    varies = np.ptp(theirs) > 1e-6 * np.abs(theirs).max()
+    return (float(a), float(b), float(error)) if a and varies and error <= tolerance else None
+
+
+def sums(foreign: Foreign, terms: Sequence[tuple[Quantity, np.ndarray]], claims: str) -> list[Explanation]:
+    """Return the weighted sums of two terms that the scores are, fitted by least squares."""
+    found = []
+    for (p, a), (q, b) in itertools.combinations(terms, 2):
+        columns = np.stack([a, b], axis=1)
+        if len(a) < 6 or not np.isfinite(columns).all():
+            continue
+        weights, _, rank, _ = np.linalg.lstsq(columns, foreign.values, rcond=None)
+        error = relative_error(foreign.values, columns @ weights)
+        parts = np.abs(weights) * np.abs(columns).max(axis=0)
+        if rank == 2 and error <= foreign.tolerance and parts.min() > 1e-4 * np.abs(foreign.values).max():
+            text = f"{weights[0]:.6g} · ({p.name}) + {weights[1]:.6g} · ({q.name})"
+            of = claims.partition("(")[0]
+            surprise = 3.0 - 0.5 * (of in (p.of, q.of))
+            found.append(Explanation(text, text, of, None, error, surprise, columns @ weights))
+    return sorted(found, key=lambda one: one.surprise)
+
+
+def close(foreign: Foreign, candidates: Sequence[tuple[Quantity, np.ndarray]], claims: str) -> list[Explanation]:
+    """Return the quantities that the scores nearly are, factor 1: rounded, or computed at slightly other weights."""
+    found = []
+    for quantity, c in candidates:
+        if not np.isfinite(c).all() or not c.any():
+            continue
+        error = relative_error(foreign.values, c)
+        if error <= _CLOSE:
+            surprise = (5.2 if quantity.name == claims else 5.8) + 10 * error
+            text = f"nearly {quantity.name}, to {error:.2g} of the largest: rounded, or at slightly other weights"
+            found.append(Explanation(text, quantity.name, quantity.of, 1.0, error, surprise, c))
+    return sorted(found, key=lambda one: one.surprise)
 
 
 def named_factors(N: int, C: int) -> list[tuple[float, str, float]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minimal_nn import checks, curvature
+from minimal_nn import checks, curvature, memory
 from minimal_nn.curvature.products import products
 from minimal_nn.losses import SoftmaxCrossEntropy
 from minimal_nn.objective import Objective
@@ -47,6 +47,7 @@ class Quantities:
     def __init__(self, L: Objective, w: np.ndarray, options: Mapping[str, Any], batch_size: int | None) -> None:
         self.L, self.w = L, w
         self.options = dict(options)
+        self._kept: list[Quantity] = []
         self.batches = BATCHES if batch_size is None else (checks.integer("batch_size", batch_size, 1),)
 
     def claimed(self, name: str) -> Quantity:
@@ -59,6 +60,18 @@ class Quantities:
         vector = criteria.REGISTRY[name].function(self.L, self.w, **self.options)
         return Quantity(_named(name, self.options), vector, name, self._condition_of(name, vector))
 
+    def all(self) -> list[Quantity]:
+        """Return all quantities, kept for the next diagnosis where they are small; equal ones of one criterion once."""
+        if self._kept:
+            return self._kept
+        found: dict[tuple[str, bytes], Quantity] = {}
+        for quantity in self:
+            found.setdefault((quantity.of, quantity.vector.tobytes()), quantity)
+        each = list(found.values())
+        if len(each) * self.w.nbytes < memory.BUDGET / 8:
+            self._kept = each
+        return each
+
     def __iter__(self) -> Iterator[Quantity]:
         yield self.claimed("exact")
         for name in criteria.REGISTRY:
@@ -69,6 +82,28 @@ class Quantities:
                 if found is not None:
                     yield found
         yield from self._slips()
+        from pruning.oracle.variants import all_variants
+
+        yield from all_variants(self)
+
+    def terms(self, claimed: Quantity) -> list[Quantity]:
+        """Return the terms of which scores may be weighted sums, what is claimed among them."""
+        L, w, h = self.L, self.w, self.hessian_diagonal
+        first, fisher = -self.g * w, curvature.fisher_diagonal(L, w, kind="true")
+        terms = [
+            Quantity("−g_j w_j", first, "taylor_signed"),
+            Quantity("|g_j w_j|", np.abs(first), "taylor"),
+            Quantity("½ H_jj w_j²", 0.5 * h * w**2, "obd"),
+            Quantity("½ |H_jj| w_j²", 0.5 * np.abs(h) * w**2, "obd"),
+            Quantity("½ F_jj w_j²", 0.5 * fisher * w**2, "fisher"),
+            Quantity("½ w_j² mean of g_nj²", 0.5 * (self.rows**2).mean(axis=0) * w**2, "fisher_empirical"),
+            Quantity("½ w_j (Hw)_j", 0.5 * w * L.hvp(w, w), "obd"),
+            Quantity("w_j (Hg)_j", w * L.hvp(w, self.g), "grasp"),
+            Quantity("w_j²", w**2, "magnitude"),
+            Quantity("|w_j|", np.abs(w), "magnitude"),
+        ]
+        known = {term.vector.tobytes() for term in terms}
+        return [*terms, *([claimed] if claimed.vector.tobytes() not in known else [])]
 
     def claimed_plain(self, name: str, **options: Any) -> Quantity | None:
         """Return a quantity with these options, or None where the criterion cannot be computed here."""
@@ -302,6 +337,11 @@ class Quantities:
             running = np.cumsum(w[ascending] ** 2)
             scores[ascending] = np.divide(w[ascending] ** 2, running, out=np.zeros(len(own)), where=running > 0)
         yield Quantity("w_j² over the sum of what is smaller: lamp in the wrong order", scores, "lamp")
+
+    @property
+    def dampings(self) -> list[float]:
+        """The dampings that inverses are tried with: the caller's, or the usual ones."""
+        return [float(self.options["damping"])] if "damping" in self.options else [1e-4, 1e-2, 1.0]
 
     @cached_property
     def g(self) -> np.ndarray:

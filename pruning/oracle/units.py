@@ -78,7 +78,7 @@ class Units:
             if all(norms):
                 self.sets[f"{said} and its batch norm"] = _joined(own, norms)
         count = sum(len(units) for units in self.sets["its weights"])
-        self.scrambled = np.arange(count)
+        self.scrambled = self.outputs = self.inputs = np.arange(count)
 
     def values(self, quantity: Quantity) -> list[tuple[Quantity, np.ndarray]]:
         """Return the quantity aggregated in every way, the sum over a unit's own weights first."""
