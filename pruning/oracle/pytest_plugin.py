@@ -99,10 +99,11 @@ class VectorItem(pytest.Item):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show the diagnosis alone; the traceback where the candidate raised."""
         if isinstance(excinfo.value, Mismatch):
-            return f"{self.nodeid}\n{excinfo.value}"
+            return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[str, int | None, str]:
-        """Return where the candidate stands."""
+        """Return where the candidate stands, and a headline."""
         code = getattr(self.candidate, "__code__", None)
-        return (code.co_filename, code.co_firstlineno - 1, self.nodeid) if code else (self.nodeid, None, self.nodeid)
+        headline = f"{self.vector} by {getattr(self.candidate, '__name__', self.candidate)}"
+        return (code.co_filename, code.co_firstlineno - 1, headline) if code else (self.nodeid, None, headline)
