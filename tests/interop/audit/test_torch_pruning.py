@@ -332,14 +332,22 @@ def test_max_pruning_ratio_does_not_bind_a_single_step(torch, torch_pruning, sco
     assert max(len(units) for units in gone.values()) > 5
 
 
-def test_manual_prune_width_removes_what_the_ratio_should_leave(torch_pruning):
+def test_manual_prune_width_by_a_ratio_changes_the_declared_width_to_that_ratio_and_no_tensor(torch_pruning):
     model, x = mlp(6, 10, 4), data(2, 6, 4)[0]
+    before, outputs = copy.deepcopy(model), model(x)
     pruner = torch_pruning.pruner.BasePruner(
         model, x, torch_pruning.importance.MagnitudeImportance(), ignored_layers=[model[2]]
     )
-    assert "pruning ratio (float)" in pruner.manual_prune_width.__doc__
+    assert "Either a pruning ratio (float)" in pruner.manual_prune_width.__doc__
     pruner.manual_prune_width(model[0], torch_pruning.prune_linear_out_channels, 0.2)
-    assert model[0].out_features == 2
+    assert model[0].out_features == 2  # of 10, where 0.2 of them should go
+    assert [p.shape for p in model.parameters()] == [p.shape for p in before.parameters()]
+    assert (model(x) == outputs).all()
+    fresh = torch_pruning.pruner.BasePruner(
+        before, x, torch_pruning.importance.MagnitudeImportance(), ignored_layers=[before[2]]
+    )
+    fresh.manual_prune_width(before[0], torch_pruning.prune_linear_out_channels, [0, 1])
+    assert before[0].weight.shape == (8, 6)
 
 
 def test_round_to_rounds_what_is_left_down_not_to_the_nearest(torch_pruning):
