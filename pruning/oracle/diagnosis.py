@@ -276,7 +276,7 @@ def _diagnosis(case: Case, compared: _Compared, claims: str) -> Diagnosis:
     """Search for explanations, and weigh what following the scores costs."""
     claimed, foreign, entries, ours = compared.claimed, compared.foreign, compared.entries, compared.ours
     candidates = [pair for quantity in _with(claimed, compared.known) for pair in entries.values(quantity)]
-    found = matching.explanations(foreign, iter(candidates), claimed.name)
+    found = matching.explanations(foreign, candidates, claimed.name)
     if compared.matches:
         itself = Explanation(claimed.name, claimed.name, claims, 1.0, compared.error, 0.0, ours)
         found = [itself, *(one for one in found if one.quantity != claimed.name)]
@@ -330,7 +330,7 @@ def _by_tensor(
             inputs=foreign.inputs[own],
             scrambled=scrambled,
         )
-        found = matching.explanations(part, iter([(q, c[own]) for q, c in candidates]), claimed.name)
+        found = matching.explanations(part, [(q, c[own]) for q, c in candidates], claimed.name)
         said[names[int(t)]] = str(found[0]) if found else "no known quantity"
     return said if any(text != "no known quantity" for text in said.values()) else {}
 

@@ -67,48 +67,89 @@ class Foreign:
 
 
 def explanations(
-    foreign: Foreign, quantities: Iterator[tuple[Quantity, np.ndarray]], claims: str | None
+    foreign: Foreign, quantities: Sequence[tuple[Quantity, np.ndarray]], claims: str | None
 ) -> list[Explanation]:
-    """Return all explanations, the least surprising first; `quantities` come with their values (n,) at the entries."""
+    """Return all explanations, the least surprising first; `quantities` come with their values (n,) at the entries.
+
+    All quantities are tried at once, and only those that may fit one by one.
+    """
+    usable = [(q, c) for q, c in quantities if np.isfinite(c).all() and c.any()]
     found: dict[str, Explanation] = {}
-    for quantity, c in quantities:
-        if not np.isfinite(c).all() or not c.any():
-            continue
-        strange = 0.0 if quantity.name == claims else 1.0 if quantity.of == quantity.name.partition("(")[0] else 1.5
-        strange -= 0.5 if claims and quantity.of == claims.partition("(")[0] else 0.0
-        for form, transform, unlikely in TRANSFORMS:
-            with np.errstate(over="ignore"):
-                changed = transform(c)
-            if unlikely and np.array_equal(changed, c):
-                continue
-            for said, candidate, moved in _layouts(foreign, changed):
-                match = _match(foreign, candidate, quantity.condition)
-                if match is None:
+    if not usable:
+        return []
+    values = np.stack([c for _, c in usable])
+    limits = np.array([allowed(foreign, q.condition) for q, _ in usable])
+    for form, transform, unlikely in TRANSFORMS:
+        with np.errstate(over="ignore"):
+            changed = transform(values)
+        new = np.ones(len(usable), bool) if not unlikely else (changed != values).any(axis=1)
+        for said, order, moved in _layouts(foreign):
+            candidates = changed[:, order]
+            for k in np.flatnonzero(new & _plausible(foreign, candidates, limits)):
+                quantity = usable[k][0]
+                match = _match(foreign, candidates[k], quantity.condition)
+                if match is None or (moved and np.array_equal(candidates[k], changed[k])):
                     continue
                 text, factor, residual, more = match
-                surprise = strange + unlikely + moved + more
-                one = Explanation(
-                    form.format(quantity.name) + said + text,
-                    quantity.name,
-                    quantity.of,
-                    factor,
-                    residual,
-                    surprise,
-                    candidate,
-                )
+                surprise = _strangeness(quantity, claims) + unlikely + moved + more
                 if quantity.name not in found or surprise < found[quantity.name].surprise:
-                    found[quantity.name] = one
+                    named = form.format(quantity.name) + said + text
+                    found[quantity.name] = Explanation(
+                        named, quantity.name, quantity.of, factor, residual, surprise, candidates[k]
+                    )
     return sorted(found.values(), key=lambda one: (one.surprise, one.residual))
 
 
-def _layouts(foreign: Foreign, c: np.ndarray) -> Iterator[tuple[str, np.ndarray, float]]:
-    """Yield how entries may have been moved, where that changes anything, and how unlikely it is."""
-    yield "", c, 0.0
-    scrambled = c[foreign.scrambled]
-    if not np.array_equal(scrambled, c):
-        yield ", its matrices written transposed", scrambled, 1.5
+def _strangeness(quantity: Quantity, claims: str | None) -> float:
+    """Return how surprising a quantity is by itself: least what is claimed, then criteria, then slips of others."""
+    strange = 0.0 if quantity.name == claims else 1.0 if quantity.of == quantity.name.partition("(")[0] else 1.5
+    return strange - (0.5 if claims and quantity.of == claims.partition("(")[0] else 0.0)
+
+
+def _plausible(foreign: Foreign, C: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Tell which candidates (M, n) may match in one of the ways of `_match`; limits (M,) are their tolerances."""
+    f = foreign.values
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        ok = _disproportion(f, C) <= limits
+        for groups in (foreign.tensors, foreign.outputs, foreign.inputs):
+            ids = np.unique(groups)
+            if 1 < len(ids) <= len(f) - 3:
+                worst = np.zeros(len(C))
+                for g in ids:
+                    worst = np.fmax(worst, _disproportion(f[groups == g], C[:, groups == g]))
+                ok |= worst <= limits
+        ok |= _bend(f, C) <= limits
+        parts = [own for own in (foreign.tensors == t for t in np.unique(foreign.tensors)) if own.sum() >= 4]
+        if parts:
+            ok |= np.max([_bend(f[own], C[:, own]) for own in parts], axis=0) <= limits
+    return np.asarray(ok)
+
+
+def _disproportion(f: np.ndarray, C: np.ndarray) -> np.ndarray:
+    """Return by how much f differs from the multiple of each candidate (M, n) that fits its largest entry (M,)."""
+    rows, at = np.arange(len(C)), np.abs(C).argmax(axis=1)
+    fitted = (f[at] / C[rows, at])[:, None] * C
+    error = np.abs(f - fitted).max(axis=1) / np.abs(fitted).max(axis=1)
+    return np.where(np.isnan(error), 0.0 if not f.any() else np.inf, error)
+
+
+def _bend(f: np.ndarray, C: np.ndarray) -> np.ndarray:
+    """Return by how much f differs from the straight line in each candidate through its least and largest entry."""
+    rows, low, high = np.arange(len(C)), C.argmin(axis=1), C.argmax(axis=1)
+    a = (f[high] - f[low]) / (C[rows, high] - C[rows, low])
+    b = f[low] - a * C[rows, low]
+    error = np.abs(f - a[:, None] * C - b[:, None]).max(axis=1) / max(np.abs(f).max(), 1e-300)
+    return np.where(np.isnan(error), np.inf, error)
+
+
+def _layouts(foreign: Foreign) -> Iterator[tuple[str, np.ndarray, float]]:
+    """Yield how entries may have been moved, as an order of all of them, and how unlikely it is."""
+    still = np.arange(len(foreign.values))
+    yield "", still, 0.0
+    if (foreign.scrambled != still).any():
+        yield ", its matrices written transposed", foreign.scrambled, 1.5
     for step, said in ((1, "before"), (-1, "behind")):
-        yield f", that of the entry {said}", np.roll(c, step), 2.5
+        yield f", that of the entry {said}", np.roll(still, step), 2.5
 
 
 def precision_of(values: np.ndarray, dtype: np.dtype) -> np.dtype:
