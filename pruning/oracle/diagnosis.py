@@ -349,22 +349,20 @@ def _costs(case: Case, entries: Any, theirs: np.ndarray, ours: np.ndarray) -> tu
 
 
 def _suggestion(case: Case, best: Explanation | None, others: tuple[Explanation, ...]) -> str:
-    """Say what in the case makes explanations coincide."""
+    """Say which vector tells explanations apart, and what in the case makes them coincide."""
     if not others or best is None:
         return ""
-    reasons = []
-    names = {one.criterion for one in (best, *others)}
-    if {"obd", "fisher"} <= names:
-        reasons.append(
-            "a smooth activation such as tanh, away from a minimum (on ReLU networks at l2 = 0 they are one)"
-        )
+    from pruning.oracle.vector_files import separating
+
+    rivals = dict.fromkeys(one.criterion for one in others if one.criterion and one.criterion != best.criterion)
+    found = {rival: separating(best.criterion, rival) for rival in rivals}
+    reasons = [f"{name} (against {rival})" for rival, name in found.items() if name][:3]
+    said = f"Vectors that tell them apart: {', '.join(reasons)}." if reasons else ""
+    if {"obd", "fisher"} <= {best.criterion, *rivals}:
+        said += " On ReLU networks at l2 = 0 obd and the true Fisher are one; a smooth activation separates them."
     if case.L.n_examples == 1:
-        reasons.append("more than one example")
-    if len({case.L.n_examples, case.L.n_outputs, 2, 1}) < 4:
-        reasons.append("different numbers of examples and outputs, neither of them 1 or 2")
-    if len(case.w) < 10:
-        reasons.append("more weights")
-    return f"To tell them apart, take {'; '.join(reasons)}." if reasons else ""
+        said += " With one example means, sums and squares of means are one; take more."
+    return said.strip()
 
 
 def _plain(one: Explanation) -> dict[str, Any]:

@@ -102,6 +102,21 @@ def load(name: str) -> Vector:
     return read_vector(FOLDER / f"{name}.json")
 
 
+@cache
+def separating(one: str, other: str) -> str | None:
+    """Return the name of a vector of criterion `one` on a problem where `other` is not a multiple of it, or None."""
+    names = set(vector_names())
+    for name in vector_names(one) if any(n.endswith(f".{one}") for n in names) else ():
+        rival = f"{name.rpartition('.')[0]}.{other}"
+        if rival not in names:
+            continue
+        a, b = (np.concatenate([np.ravel(v) for v in load(n).expected.values()]) for n in (name, rival))
+        a, b = a.astype(np.float64), b.astype(np.float64)
+        if a.any() and np.abs(b - (a @ b) / (a @ a) * a).max() > 1e-3 * np.abs(b).max():
+            return name
+    return None
+
+
 def read_vector(path: Path) -> Vector:
     """Return the vector of a JSON file and the safetensors file beside it, both checked; ValueError as above."""
     path = Path(path)
