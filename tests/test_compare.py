@@ -12,7 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from minimal_nn import Linear, Network, Objective, ReLU, SquaredError, Tanh
+from minimal_nn import (
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Flatten,
+    Linear,
+    Network,
+    Objective,
+    ReLU,
+    Residual,
+    SquaredError,
+    Tanh,
+)
+from minimal_nn.layers import sequence
 from pruning import compare, exact, masks
 from tests.cases import CASES, assert_close, identify, make_case
 
@@ -177,6 +190,85 @@ def test_half_against_half_leaves_out_what_multiplies_zeros_only():
     silent = make_case("silent", Linear(4, 5), ReLU(), Linear(5, 3), n=12, alter=lambda p: p["0.bias"].put(0, -100))
     found = compare.half_against_half(silent.L, silent.w, 1, rng=np.random.default_rng(0))
     assert found.entries == 4 * 5 + 4 * 3, "nor what a unit that is always off multiplies"
+
+
+# what is live
+
+
+def weights_that_move_their_layer(L, w):
+    """(P,) bool: whether 1 more in a weight of a Linear or Conv2d changes any output of that layer; True elsewhere."""
+    w, moves = w.copy(), np.ones(len(w), bool)
+
+    def visit(layers, p, moved, x):
+        for layer, own, flags in zip(layers, p, moved, strict=True):
+            y = layer.forward(own, x)
+            if isinstance(layer, Residual):
+                visit(layer.layers, *(sequence.split(layer.layers, v) for v in (own, flags)), x)
+            elif isinstance(layer, (Linear, Conv2d)):
+                for i in np.ndindex(own["weight"].shape):
+                    before = own["weight"][i]
+                    own["weight"][i] += 1
+                    flags["weight"][i] = (layer.forward(own, x) != y).any()
+                    own["weight"][i] = before
+            x = y
+
+    visit(L.network.layers, L.network.parameters(w), L.network.parameters(moves), L.x)
+    return moves
+
+
+def blackened(case, *where):
+    """The case with the inputs at `where`, indices of one example, zero in every example."""
+    L, x = case.L, case.L.x.copy()
+    for at in where:
+        x[(slice(None), *at)] = 0
+    return Objective(L.network, L.loss, x, L.y, L.l2), case.w
+
+
+def off(p):
+    p["0.bias"][0] = -100
+
+
+DEAD = {  # (L, w), how many weights only multiply zeros, and how many of them for any w
+    "behind flatten": (*blackened(make_case("f", Flatten(), Linear(8, 4), Tanh(), Linear(4, 3), image=(2, 2, 2)),
+                                  (0, 1, 0), (1, 1, 1)), 2 * 4, 2 * 4),
+    "behind pooling": (*blackened(make_case("p", AvgPool2d(2), Flatten(), Linear(4, 3), image=(1, 4, 4)),
+                                  (0, slice(2), slice(2))), 3, 3),
+    "channel": (*blackened(make_case("c", Conv2d(2, 3, 2), Tanh(), Flatten(), Linear(12, 3), image=(2, 3, 3)),
+                           (1,)), 3 * 4, 3 * 4),
+    "padding": (*blackened(make_case("z", Conv2d(1, 2, 3, padding=1), Tanh(), Flatten(), Linear(2, 3),
+                                     image=(1, 1, 1))), 2 * 8, 2 * 8),
+    "first residual": (*blackened(make_case("r", Residual(Linear(4, 6), Tanh(), Linear(6, 4)), Linear(4, 3)),
+                                  (2,)), 6, 6),
+    "unit that is off": (*blackened(make_case("u", Linear(4, 5), ReLU(), Linear(5, 3), alter=off), (1,)), 5 + 3, 5),
+    "unit that is off before a residual": (*blackened(make_case(
+        "v", Linear(4, 5), ReLU(), Residual(Linear(5, 2), Tanh(), Linear(2, 5)), Linear(5, 3), alter=off)), 2, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DEAD)
+def test_weights_that_multiply_zeros_only_are_no_candidates_of_any_comparison(name):
+    L, w, dead, always = DEAD[name]
+    moves = weights_that_move_their_layer(L, w)
+    assert (compare.live(L, w) == moves).all()
+    assert (~moves).sum() == dead
+    assert (~compare.live(L)).sum() == always
+    assert (compare.live(L) | ~moves).all()
+    here = L.network.layout.select("weight") & moves
+    assert (compare.scoreboard(L, w, {}).among == here).all()
+    assert compare.half_against_half(L, w, 1, rng=np.random.default_rng(0)).entries == here.sum()
+    assert here[compare.exact_greedy(L, w, 2).order].all()
+
+
+@some_cases
+def test_live_weights_are_those_that_move_their_layer(case):
+    assert (compare.live(case.L, case.w) == weights_that_move_their_layer(case.L, case.w)).all()
+    assert compare.live(case.L)[compare.live(case.L, case.w)].all(), "without w no more is dead"
+
+
+def test_inputs_behind_parameters_are_never_dead_for_every_w():
+    case = make_case("norm first", BatchNorm(4, (0, 0, 0, 0), (1, 1, 1, 1)), Linear(4, 3), zero_input=2)
+    assert compare.live(case.L).all(), "the shift of BatchNorm lifts the zeros"
+    assert compare.live(case.L, case.w).all()
 
 
 def test_halves_of_the_same_examples_twice_agree_and_the_spread_is_that_over_splits():

@@ -111,16 +111,17 @@ def scoreboard(
     """Compute the exact saliency and every scorer, and compare them over the candidates `among`.
 
     A scorer is a function (L, w) -> scores (P,), higher = keep, or a SetMethod. `among` (P,) bool is the layout's
-    weights whose input is not always zero, unless given. The first row is the exact saliency itself. With `rng` the
-    last row, half_against_half, is the exact saliency on one random half of the examples against the other: how far
-    the truth is a property of the sample. `progress` is called with each row's name before it is computed.
+    weights whose input is not always zero, `live(L, w)`, unless given. The first row is the exact saliency itself.
+    With `rng` the last row, half_against_half, is the exact saliency on one random half of the examples against the
+    other: how far the truth is a property of the sample. `progress` is called with each row's name before it is
+    computed.
     """
     w = L.check_w(w).copy()
     w.flags.writeable = False  # a scorer that changed it would corrupt every later row
     for name in RESERVED:
         if name in scorers:
             raise ValueError(f"scorers: the name {name} belongs to the exact saliency")
-    among = candidates(L, among).copy()
+    among = candidates(L, w, among).copy()
     among.flags.writeable = False
     n = int(among.sum())
     judge = _Judge(L, w, among, {p: masks.count(p, n) for p in sparsities}, max(1, masks.count(OVERLAP, n)))

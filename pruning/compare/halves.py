@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minimal_nn.objective import Objective
-from pruning.compare.candidates import candidates
+from pruning.compare.candidates import candidates, live
 from pruning.compare.ranks import correlation_or_nan
 from pruning.exact.halves import split_half
 
@@ -49,9 +49,9 @@ def half_against_half(
     It is a reference and not a ceiling: a score with less noise than the exact saliency on a sample can lie above it.
     NaN where all saliencies of a half are equal. Cost and memory as of exact.split_half; ValueError for one example.
     """
-    here = candidates(L, among)
+    w = L.check_w(w)
+    here = candidates(L, w, among) & live(L, w)
     halves = split_half(L, w, splits, rng=rng)
-    here = here & ~halves.dead
     pairs = [(one[here], other[here]) for one, other in zip(halves.first, halves.second, strict=True)]
     return HalfAgreement(
         signed=np.array([correlation_or_nan(a, b) for a, b in pairs]),
