@@ -9,7 +9,7 @@ import numpy as np
 
 import minimal_nn
 from pruning.oracle.cases import as_array
-from pruning.oracle.chains import Chain, Step, named
+from pruning.oracle.chains import Chain, Step, first_line, named
 from pruning.oracle.foreign_layers import Weight, batch_norm, convolution, linear, mean_of_images, pooling, rows
 
 if TYPE_CHECKING:
@@ -28,11 +28,9 @@ class Reading:
     """
 
     def __init__(self, model: onnx.ModelProto, shape: tuple[int, ...]) -> None:
-        from onnx import numpy_helper
-
         graph = model.graph
         self.model, self.shape = model, shape
-        self.arrays = {t.name: as_array(t.name, numpy_helper.to_array(t)) for t in graph.initializer}
+        self.arrays = {tensor.name: array_of(tensor) for tensor in graph.initializer}
         inputs = [value.name for value in graph.input if value.name not in self.arrays]
         if len(inputs) != 1 or len(graph.output) != 1:
             outputs = [value.name for value in graph.output]
@@ -61,6 +59,8 @@ class Reading:
         if node.domain not in ("", "ai.onnx"):
             raise ValueError(f"{where}: operators of {node.domain} cannot be expressed")
         options = _attributes(node)
+        if node.op_type == "BatchNormalization" and (options.get("training_mode") or len(node.output) > 1):
+            raise ValueError(f"{where}: is in training mode")
         inputs, value = list(node.input), node.output[0]
         if all(name in self.known for name in inputs if name):
             self._of_known(where, node, options)
@@ -180,8 +180,6 @@ class Reading:
         return {"stride": stride, "padding": padding, "dilation": options.get("dilations", [1, 1])}
 
     def _batch_norm(self, inputs: list[str], options: dict[str, Any]) -> Step:
-        if options.get("training_mode", 0):
-            raise ValueError("is in training mode")
         mean, variance = self._number(inputs, 3), self._number(inputs, 4)
         return batch_norm(
             mean, variance, self._weight(inputs[1]), self._weight(inputs[2]), options.get("epsilon", 1e-5)
@@ -216,6 +214,23 @@ class Reading:
         if made != [N, size]:
             raise ValueError(f"only rows, one for each example, can be expressed: {[N, size]}, got {made}")
         return rows(shape)
+
+
+def array_of(tensor: onnx.TensorProto) -> np.ndarray:
+    """Return the numbers of an initializer or a constant; ValueError where they cannot be read."""
+    from onnx import numpy_helper
+
+    where = f"model: initializer {tensor.name}"
+    try:
+        array = numpy_helper.to_array(tensor)
+    except Exception as error:
+        raise ValueError(f"{where}: cannot be read: {type(error).__name__}: {first_line(error)}") from None
+    return as_array(where, array)
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of ONNX's own operators that the model uses."""
+    return max((own.version for own in model.opset_import if own.domain in ("", "ai.onnx")), default=1)
 
 
 def _attributes(node: Any) -> dict[str, Any]:

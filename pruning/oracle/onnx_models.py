@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,8 @@ from minimal_nn import checks
 from minimal_nn.objective import Objective
 from pruning.oracle.cases import Case, as_array
 from pruning.oracle.chains import check_outputs, first_line, network_and_tensors
-from pruning.oracle.foreign_losses import our_loss, our_targets
-from pruning.oracle.onnx_graphs import Reading
+from pruning.oracle.foreign_losses import LOSSES, our_loss, our_targets
+from pruning.oracle.onnx_graphs import Reading, array_of, opset_of
 
 if TYPE_CHECKING:
     import onnx
@@ -47,10 +46,14 @@ def from_onnx(
     x = checks.array("x", as_array("x", x), kinds="fiu").astype(np.float64)
     if x.ndim < 2 or not len(x):
         raise ValueError(f"x: expected at least one example, shape (N, ...), got {checks.describe(x)}")
+    checks.one_of("loss", loss, LOSSES)
     reading = Reading(proto, x.shape)
     names = [name for name in reading.arrays if name in reading.used]
     network, tensors = network_and_tensors(reading.steps, names)
-    N, C = len(x), math.prod(network.output_shape(x.shape[1:]))
+    output_shape = network.output_shape(x.shape[1:])
+    if len(output_shape) != 1:
+        raise ValueError(f"model: expected outputs of shape (N, C), got {(len(x), *output_shape)}")
+    N, C = len(x), output_shape[0]
     targets = our_targets(loss, as_array("y", y), N, C)
     L = Objective(network, our_loss(loss, reduction, N, C), x, targets, l2)
     case = Case(L, np.zeros(L.n_parameters), tensors, name or proto.graph.name or "onnx")
@@ -84,7 +87,7 @@ def _load(model: Any) -> onnx.ModelProto:
         graph.node.remove(node)
     for tensor in graph.initializer:
         if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16):
-            tensor.CopyFrom(onnx.numpy_helper.from_array(_array(tensor).astype(np.float64), tensor.name))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array_of(tensor).astype(np.float64), tensor.name))
     return proto
 
 
@@ -92,13 +95,43 @@ def _runner(proto: onnx.ModelProto, name: str) -> Callable[[Mapping[str, np.ndar
     """Return the model as a function of its parameters and x, in float64, by the reference evaluator of ONNX."""
     from onnx.reference import ReferenceEvaluator
 
-    evaluator = ReferenceEvaluator(proto)
+    evaluator = ReferenceEvaluator(proto, new_ops=_in_float64(opset_of(proto)))
 
     def run(parameters: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-        (z,) = evaluator.run(None, {name: x, **parameters})
+        try:
+            (z,) = evaluator.run(None, {name: x, **parameters})
+        except Exception as error:
+            raise ValueError(f"model: onnx.reference fails on it: {first_line(error)}") from None
         return np.asarray(z).reshape(len(x), -1)
 
     return run
+
+
+def _in_float64(opset: int) -> list[type]:
+    """Return operators for the reference evaluator in place of those of its own that are not right here.
+
+    Its Gelu rounds √2 to float32. Its BatchNormalization before opset 14 mixes the statistics of the batch into those
+    that are given, although a node with one output is in test mode.
+    """
+    from onnx.reference.op_run import OpRun
+    from scipy.special import ndtr
+
+    class Gelu(OpRun):
+        op_domain = ""
+
+        def _run(self, x: np.ndarray, approximate: Any = None) -> tuple[np.ndarray]:
+            return (x * ndtr(x),)
+
+    class BatchNormalization(OpRun):
+        op_domain = ""
+
+        def _run(
+            self, x: Any, scale: Any, shift: Any, mean: Any, variance: Any, epsilon: Any = None, **_: Any
+        ) -> tuple[np.ndarray]:
+            scale, shift, mean, variance = (v.reshape(-1, *(1,) * (x.ndim - 2)) for v in (scale, shift, mean, variance))
+            return (scale * (x - mean) / np.sqrt(variance + epsilon) + shift,)
+
+    return [Gelu, BatchNormalization] if opset < 14 else [Gelu]
 
 
 def _tensor(node: Any) -> Any:
@@ -107,19 +140,10 @@ def _tensor(node: Any) -> Any:
 
     (attribute,) = node.attribute
     if attribute.name == "value":
-        array = _array(attribute.t)
+        array = array_of(attribute.t)
     elif attribute.name in ("value_int", "value_ints", "value_float", "value_floats"):
         dtype = np.int64 if "int" in attribute.name else np.float32
         array = np.array(helper.get_attribute_value(attribute), dtype)
     else:
         raise ValueError(f"{node.name or node.output[0]} (Constant): expected numbers, got {attribute.name}")
     return numpy_helper.from_array(array, node.output[0])
-
-
-def _array(tensor: Any) -> np.ndarray:
-    from onnx import numpy_helper
-
-    try:
-        return as_array(f"model: initializer {tensor.name}", numpy_helper.to_array(tensor))
-    except (OSError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"model: initializer {tensor.name} cannot be read: {first_line(error)}") from None
