@@ -354,8 +354,8 @@ def _suggestion(case: Case, best: Explanation | None, others: tuple[Explanation,
         return ""
     from pruning.oracle.vector_files import separating
 
-    rivals = dict.fromkeys(one.criterion for one in others if one.criterion and one.criterion != best.criterion)
-    found = {rival: separating(best.criterion, rival) for rival in rivals}
+    rivals = dict.fromkeys(one.criterion for one in others if _is_criterion(one) and one.criterion != best.criterion)
+    found = {rival: separating(best.criterion, rival) for rival in rivals} if _is_criterion(best) else {}
     reasons = [f"{name} (against {rival})" for rival, name in found.items() if name][:3]
     said = f"Vectors that tell them apart: {', '.join(reasons)}." if reasons else ""
     if {"obd", "fisher"} <= {best.criterion, *rivals}:
@@ -363,6 +363,13 @@ def _suggestion(case: Case, best: Explanation | None, others: tuple[Explanation,
     if case.L.n_examples == 1:
         said += " With one example means, sums and squares of means are one; take more."
     return said.strip()
+
+
+def _is_criterion(one: Explanation) -> bool:
+    """Tell whether an explanation is a criterion itself, up to a factor, and not a slip or a function of one."""
+    return (
+        bool(one.criterion) and one.text.startswith(one.criterion) and one.quantity.partition("(")[0] == one.criterion
+    )
 
 
 def _plain(one: Explanation) -> dict[str, Any]:

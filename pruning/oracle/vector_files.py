@@ -106,7 +106,7 @@ def load(name: str) -> Vector:
 def separating(one: str, other: str) -> str | None:
     """Return the name of a vector of criterion `one` on a problem where `other` is not a multiple of it, or None."""
     names = set(vector_names())
-    for name in vector_names(one) if any(n.endswith(f".{one}") for n in names) else ():
+    for name in sorted((n for n in names if n.endswith(f".{one}")), key=lambda n: (n != f"{SET}/tanh.{one}", n)):
         rival = f"{name.rpartition('.')[0]}.{other}"
         if rival not in names:
             continue
