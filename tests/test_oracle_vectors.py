@@ -242,6 +242,17 @@ def test_a_wrong_history_is_named(every):
     assert "It is −g_j w_j of the last step only" in check(vector, last).text
 
 
+@pytest.mark.parametrize("name", ["v1/tiny-tanh.obs", "v1/tiny-interpolated.fisher_empirical"])
+def test_scores_at_the_ends_of_the_range_fail_quietly(name, every):
+    vector = every[name]
+    mixed = [0, 1.7e308, -1.7e308, 5e-324, 1, 1e-200]
+    for values in ([0.5], [1.7e308], [5e-324], mixed):
+        scores = {k: np.resize(values, a.shape) for k, a in vector.expected.items()}
+        verdict = check(vector, scores)
+        assert verdict.status == "fail"
+        json.dumps(verdict.to_json(), allow_nan=False)
+
+
 def test_masks_are_judged_as_sets(every):
     vector = every["v1/tanh.combinatorial"]
     for dtype in (bool, np.uint8, np.float32):

@@ -34,8 +34,9 @@ class Verdict:
     diagnosis: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as plain objects of strict JSON."""
-        return dict(vars(self))
+        """Return everything as plain objects of strict JSON; an error beyond the range of float64 is None."""
+        error = self.error if self.error is not None and np.isfinite(self.error) else None
+        return vars(self) | {"error": error}
 
 
 def check(vector: Vector, scores: Mapping[str, Any]) -> Verdict:
@@ -51,11 +52,12 @@ def check(vector: Vector, scores: Mapping[str, Any]) -> Verdict:
         return _check_mask(vector, given, theirs, ours)
     dtype = "float32" if any(a.dtype == np.float32 for a in given.values()) else "float64"
     tolerance = vector.document["tolerance"][dtype]
-    error = matching.relative_error(theirs.astype(np.float64), ours)
-    if error <= tolerance:
-        return Verdict(vector.name, "pass", error, tolerance)
-    batch_size = vector.document["batch_size"]
-    found = vector.case.diagnose(given, vector.criterion, tolerance=tolerance, batch_size=batch_size, **vector.options)
+    with np.errstate(over="ignore", invalid="ignore"):  # of scores near the end of the range
+        error = matching.relative_error(theirs.astype(np.float64), ours)
+        if error <= tolerance:
+            return Verdict(vector.name, "pass", error, tolerance)
+        options = {"tolerance": tolerance, "batch_size": vector.document["batch_size"], **vector.options}
+        found = vector.case.diagnose(given, vector.criterion, **options)
     return Verdict(vector.name, "fail", error, tolerance, str(found), found.to_json())
 
 

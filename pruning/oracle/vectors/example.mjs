@@ -2,8 +2,8 @@
 //
 //     node example.mjs v1 results          # then: python -m pruning oracle verify results
 //
-// Reads every vector of the folder v1, scores the ones it can (perceptrons; magnitude, exact, and what needs gradients),
-// compares its scores with the expected ones and writes them to results/NAME.json.
+// Reads every vector of the folder v1, scores the ones it can (perceptrons; magnitude, exact, and what needs first
+// derivatives), compares its scores with the expected ones and writes them to results/NAME.json.
 
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -15,10 +15,12 @@ function readTensors(path) {
   const bytes = readFileSync(path);
   const start = 8 + Number(bytes.readBigUInt64LE(0));
   const tensors = {};
-  for (const [name, { dtype, shape, data_offsets }] of Object.entries(JSON.parse(bytes.subarray(8, start).toString()))) {
+  const header = JSON.parse(bytes.subarray(8, start).toString());
+  for (const [name, { dtype, shape, data_offsets }] of Object.entries(header)) {
     const [from, to] = data_offsets.map((offset) => bytes.byteOffset + start + offset);
     const data = bytes.buffer.slice(from, to); // a copy, so that it is aligned
-    tensors[name] = { shape, data: dtype === "I64" ? Array.from(new BigInt64Array(data), Number) : Array.from(new Float64Array(data)) };
+    const numbers = dtype === "I64" ? Array.from(new BigInt64Array(data), Number) : Array.from(new Float64Array(data));
+    tensors[name] = { shape, data: numbers };
   }
   return tensors;
 }
@@ -51,17 +53,19 @@ function forward(vector, p, x) {
   return trace;
 }
 
-const logSumExp = (z) => { const m = Math.max(...z); return m + Math.log(z.reduce((sum, a) => sum + Math.exp(a - m), 0)); };
+const sum = (numbers) => numbers.reduce((total, a) => total + a, 0);
+const logSumExp = (z) => Math.max(...z) + Math.log(sum(z.map((a) => Math.exp(a - Math.max(...z)))));
 
 // The loss of one example and its gradient in z; y holds one number for each output.
 function loss(vector, z, y) {
   const { kind, scale } = vector.loss;
-  if (kind === "SquaredError")
-    return [scale * z.reduce((sum, a, c) => sum + (a - y[c]) ** 2 / 2, 0), z.map((a, c) => scale * (a - y[c]))];
-  if (kind === "BinaryCrossEntropy")
-    return [scale * z.reduce((sum, a, c) => sum + softplus(a) - y[c] * a, 0), z.map((a, c) => scale * (sigmoid(a) - y[c]))];
-  const normaliser = logSumExp(z);
-  return [scale * z.reduce((sum, a, c) => sum + y[c] * (normaliser - a), 0), z.map((a, c) => scale * (Math.exp(a - normaliser) - y[c]))];
+  const whole = logSumExp(z);
+  const [value, slope] = { // of output c, whose number is a
+    SquaredError: [(a, c) => (a - y[c]) ** 2 / 2, (a, c) => a - y[c]],
+    BinaryCrossEntropy: [(a, c) => softplus(a) - y[c] * a, (a, c) => sigmoid(a) - y[c]],
+    SoftmaxCrossEntropy: [(a, c) => y[c] * (whole - a), (a, c) => Math.exp(a - whole) - y[c]],
+  }[kind];
+  return [scale * sum(z.map(value)), z.map((a, c) => scale * slope(a, c))];
 }
 
 // The gradient of the loss of one example in every parameter, without l2.
@@ -85,8 +89,8 @@ function gradient(vector, p, x, y) {
 }
 
 function objective(vector, p, examples) { // L(w): the mean over the examples plus (l2/2) |w|^2
-  const mean = examples.reduce((sum, [x, y]) => sum + loss(vector, forward(vector, p, x).at(-1), y)[0], 0) / examples.length;
-  return mean + (vector.l2 / 2) * Object.values(p).flat().reduce((sum, a) => sum + a * a, 0);
+  const losses = examples.map(([x, y]) => loss(vector, forward(vector, p, x).at(-1), y)[0]);
+  return sum(losses) / examples.length + (vector.l2 / 2) * sum(Object.values(p).flat().map((a) => a * a));
 }
 
 // For each parameter, f(weight, mean gradient with l2, mean of the squared gradients of the examples without l2).
@@ -94,13 +98,15 @@ function fromGradients(f) {
   return (vector, p, examples) => {
     const each = examples.map(([x, y]) => gradient(vector, p, x, y)), N = each.length;
     return mapped(p, (w, name, j) => {
-      const mean = each.reduce((sum, g) => sum + g[name][j], 0) / N + vector.l2 * w;
-      return f(w, mean, each.reduce((sum, g) => sum + g[name][j] ** 2, 0) / N);
+      const own = each.map((g) => g[name][j]);
+      return f(w, sum(own) / N + vector.l2 * w, sum(own.map((a) => a * a)) / N);
     });
   };
 }
 
-const mapped = (p, f) => Object.fromEntries(Object.entries(p).map(([name, a]) => [name, a.map((w, j) => f(w, name, j))]));
+function mapped(p, f) { // f(number, name of its tensor, place in it) of every number
+  return Object.fromEntries(Object.entries(p).map(([name, a]) => [name, a.map((w, j) => f(w, name, j))]));
+}
 
 const CRITERIA = {
   magnitude: (vector, p) => mapped(p, Math.abs),
@@ -110,7 +116,7 @@ const CRITERIA = {
   fisher_empirical: fromGradients((w, g, squares) => (squares * w * w) / 2),
   snip(vector, p, examples) {
     const taylor = CRITERIA.taylor(vector, p, examples);
-    const total = Object.values(taylor).flat().reduce((sum, a) => sum + a, 0);
+    const total = sum(Object.values(taylor).flat());
     return mapped(taylor, (a) => a / total);
   },
   exact(vector, p, examples) {
@@ -122,14 +128,21 @@ const CRITERIA = {
   },
 };
 
-const rows = (data, count) => Array.from({ length: count }, (_, n) => data.slice((n * data.length) / count, ((n + 1) * data.length) / count));
-const nested = (data, shape) => (shape.length < 2 ? data : rows(data, shape[0]).map((row) => nested(row, shape.slice(1))));
+function rows(data, count) {
+  const each = data.length / count;
+  return Array.from({ length: count }, (_, n) => data.slice(n * each, (n + 1) * each));
+}
+
+function nested(data, shape) {
+  return shape.length < 2 ? data : rows(data, shape[0]).map((row) => nested(row, shape.slice(1)));
+}
 
 let passed = 0, failed = 0, skipped = 0;
 if (results) mkdirSync(results, { recursive: true });
 for (const file of readdirSync(folder).filter((name) => name.endsWith(".json") && name !== "schema.json").sort()) {
   const vector = JSON.parse(readFileSync(join(folder, file), "utf8"));
-  if (!(vector.criterion in CRITERIA) || !vector.layers.every(({ kind }) => kind === "Linear" || kind in ACTIVATIONS)) { skipped++; continue; }
+  const known = vector.layers.every(({ kind }) => kind === "Linear" || kind in ACTIVATIONS);
+  if (!known || !(vector.criterion in CRITERIA)) { skipped++; continue; }
   const tensors = readTensors(join(folder, file.replace(/json$/, "safetensors")));
   const named = (role) => vector.tensors.filter((tensor) => tensor.role === role).map(({ name }) => name);
   const p = Object.fromEntries(named("parameter").map((name) => [name, tensors[name].data]));
@@ -148,8 +161,8 @@ for (const file of readdirSync(folder).filter((name) => name.endsWith(".json") &
   passes ? passed++ : failed++;
   console.log(`${passes ? "pass" : "FAIL"} ${vector.name} ${(error / (largest || 1)).toExponential(1)}`);
   if (results) {
-    const lists = Object.fromEntries(named("parameter").map((name) => [name, nested(scores[name], tensors[name].shape)]));
-    writeFileSync(join(results, file), JSON.stringify(lists));
+    const lists = named("parameter").map((name) => [name, nested(scores[name], tensors[name].shape)]);
+    writeFileSync(join(results, file), JSON.stringify(Object.fromEntries(lists)));
   }
 }
 console.log(`${passed} passed, ${failed} failed, ${skipped} of other kinds skipped`);
