@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
+import threadpoolctl
 
 from tests.interop.audit.subjects import NotAudited, audited
 
@@ -11,6 +14,22 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.parent.name == "audit":
             item.add_marker(pytest.mark.filterwarnings("default"))  # what the libraries warn of is theirs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Compute on one thread: the matrices are small, and other workers take the other cores."""
+    if importlib.util.find_spec("torch") is None:
+        with threadpoolctl.threadpool_limits(1):
+            yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpoolctl.threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)
 
 
 def library(distribution, module, *needs):
