@@ -46,12 +46,14 @@ def standard_criteria(rng: np.random.Generator, damping: float = 0.0) -> dict[st
     return chosen_criteria(STANDARD, rng, damping)
 
 
-def chosen_criteria(names: Sequence[str], rng: np.random.Generator, damping: float = 0.0) -> dict[str, Scores]:
+def chosen_criteria(
+    names: Sequence[str], rng: np.random.Generator, damping: float = 0.0, block: int | None = None
+) -> dict[str, Scores]:
     """Return criteria of the registry as scorers (L, w) -> (P,), under their names and in their order.
 
     `rng` is for random, a child of it for fisher_sampled; `damping` for obs and obs_gradient; woodfisher and
-    obs_layerwise, whose matrices have no negative eigenvalue, get 1e-4. Raises ValueError for a name that is not in
-    the registry, or that needs what nothing here can give.
+    obs_layerwise, whose matrices have no negative eigenvalue, get 1e-4; `block` for woodfisher. Raises ValueError for
+    a name that is not in the registry, or that needs what nothing here can give.
     """
     scorers: dict[str, Scores] = {}
     for name in names:
@@ -63,6 +65,8 @@ def chosen_criteria(names: Sequence[str], rng: np.random.Generator, damping: flo
             options["damping"] = damping
         elif name in WITH_INVERSE_SQUARES:
             options["damping"] = LEAST_DAMPING
+        if name == "woodfisher":
+            options["block"] = block
         elif "rng" in REGISTRY[name].options:
             options["rng"] = rng if name == "random" else rng.spawn(1)[0]
         scorers[name] = partial(REGISTRY[name].function, **options)

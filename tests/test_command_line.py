@@ -275,6 +275,21 @@ def test_large_networks_are_compared_without_obs(tmp_path, monkeypatch, capsys):
     assert "\nobs " not in out
 
 
+def test_woodfisher_is_taken_by_blocks_where_the_whole_does_not_fit(tmp_path, monkeypatch, capsys):
+    arguments = [*SMALL, "--criteria", "magnitude,woodfisher", "--figure", str(tmp_path / "f.svg")]
+    assert main(arguments) == 0
+    assert "woodfisher: blocks" not in capsys.readouterr().out
+    monkeypatch.setattr("minimal_nn.memory.BUDGET", 2 * 8 * 60 * 300)  # 385 parameters, 325 in the first layer
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "\nwoodfisher: blocks of at most 300 weights of a layer" in out
+    assert "\nwoodfisher  " in out
+    case = CASES[0]
+    scorer = chosen_criteria(["woodfisher"], np.random.default_rng(0), block=7)["woodfisher"]
+    expected = REGISTRY["woodfisher"].function(case.L, case.w, damping=1e-4, block=7)
+    assert (scorer(case.L, case.w) == expected).all()
+
+
 def test_sufficient_damping_makes_the_hessian_positive_definite():
     from minimal_nn import curvature
 

@@ -13,6 +13,7 @@ from pruning import plots
 from pruning.commands import options as o
 from pruning.compare.tables import columns
 from pruning.criteria.base import REGISTRY
+from pruning.criteria.fishers import largest_block
 from pruning.models import Recipe, trained
 from pruning.scoreboard import (
     STANDARD,
@@ -64,9 +65,14 @@ def run(options: argparse.Namespace) -> int:
     halves, random = np.random.default_rng(options.seed).spawn(2)
     if damping is None:
         names = [name for name in names if name not in damped]
-    scorers = chosen_criteria(names, random, damping or 0.0)
+    most = largest_block(L, w)
+    block = most if L.n_parameters > most else None
+    scorers = chosen_criteria(names, random, damping or 0.0, block)
     board = scoreboard(L, w, scorers, rng=halves, progress=lambda name: o.say(f"scoring {name}"))
-    print(_heading(board, recipe, L, damped, damping), board, sep="\n\n")
+    heading = _heading(board, recipe, L, damped, damping)
+    if block and "woodfisher" in names:
+        heading += f"\nwoodfisher: blocks of at most {block} weights of a layer"
+    print(heading, board, sep="\n\n")
     o.replace(options.figure, lambda path: plots.save(plots.against_exact({"": board}), path))
     o.say(f"figure: {options.figure}")
     if options.json:

@@ -24,7 +24,7 @@ def live(L: Objective, w: np.ndarray | None = None) -> np.ndarray:
         if w is None and index[0, 0] > 0:  # behind other parameters
             continue
         multiplies[index] = True
-        heard[index] |= rows.any(axis=0)[:, None]
+        heard[index[rows.any(axis=0)]] = True
     return heard | ~multiplies
 
 

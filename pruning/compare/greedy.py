@@ -31,9 +31,10 @@ def exact_greedy(L: Objective, w: np.ndarray, k: int, among: np.ndarray | None =
 
         q = argmin_j L((1 − e_j) ∘ w) − L(w),    w ← (1 − e_q) ∘ w
 
-    over the candidates `among` (P,) bool that are left (None: the layout's weights that are live at the start); ties go to the lower index.
-    No step is worse than any other choice of that step; a sequence can be. It costs k times the exact saliency. With
-    several removals between two evaluations it is another method, often a much worse one: their losses do not add up.
+    over the candidates `among` (P,) bool that are left (None: the layout's weights that are live at the start); ties
+    go to the lower index. No step is worse than any other choice of that step; a sequence can be. It costs k times
+    the exact saliency. With several removals between two evaluations it is another method, often a much worse one:
+    their losses do not add up.
     """
     w = L.check_w(w).copy()
     left = candidates(L, w, among).copy()

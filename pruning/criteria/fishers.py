@@ -57,7 +57,7 @@ def woodfisher(
     """
     scores = np.zeros_like(w)
     blocks = list(_blocks(L, active, block))
-    most = memory.BUDGET // (2 * w.itemsize * L.n_examples)
+    most = largest_block(L, w)
     if blocks and max(map(len, blocks)) > most:
         raise ValueError(
             f"block: gradients of {max(map(len, blocks))} weights for {L.n_examples} examples exceed the memory "
@@ -70,6 +70,11 @@ def woodfisher(
         for own, rows in zip(taken, _gradients_of(L, w, taken), strict=True):
             scores[own] = w[own] ** 2 / (2 * curvature.woodbury_diagonal(rows, damping))
     return scores
+
+
+def largest_block(L: Objective, w: np.ndarray) -> int:
+    """Return how many weights a block of `woodfisher` may have within the memory budget."""
+    return memory.BUDGET // (2 * w.itemsize * L.n_examples)
 
 
 def _blocks(L: Objective, active: np.ndarray, block: int | str | None) -> Iterator[np.ndarray]:
