@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import pydoc
 from functools import partial
 
 import numpy as np
@@ -345,6 +347,8 @@ def test_random_is_uniform_and_drawn_by_its_generator_alone():
     [
         (lambda L, w: criteria.obd(L, w[:-1]), "w: expected shape"),
         (lambda L, w: criteria.obd(L, w + 0j), "w: expected dtype float"),
+        (lambda L, w: criteria.obd(L.network, w), "objective: expected a minimal_nn.Objective, got Network"),
+        (lambda L, w: criteria.combinatorial(None, w, 1), "objective: expected a minimal_nn.Objective, got None"),
         (lambda L, w: criteria.obd(L, w, active=np.ones(3, bool)), "active: expected shape"),
         (lambda L, w: criteria.obd(L, w, active=np.ones(len(w))), "active: expected dtype bool"),
         (lambda L, w: criteria.obs(L, w, damping=-1), "damping: expected a finite number in"),
@@ -353,6 +357,21 @@ def test_random_is_uniform_and_drawn_by_its_generator_alone():
 def test_criteria_refuse_wrong_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call(CASES[0].L, CASES[0].w)
+
+
+def test_signatures_are_those_that_callers_use():
+    for name, entry in criteria.REGISTRY.items():
+        parameters = inspect.signature(entry.function).parameters
+        assert list(parameters)[:2] == ["objective", "w"], name
+        assert parameters["active"].kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameters["active"].default is None
+        assert set(entry.options) <= set(parameters), name
+        assert not any(p.kind is p.VAR_KEYWORD for p in parameters.values()), name
+    assert str(inspect.signature(criteria.obs)) == (
+        "(objective: 'Objective', w: 'np.ndarray', *, active: 'np.ndarray | None' = None, damping: 'float' = 0.0)"
+        " -> 'np.ndarray'"
+    )
+    assert pydoc.render_doc(criteria.obd, renderer=pydoc.plaintext).splitlines()[2].startswith("obd(objective: ")
 
 
 def test_the_registry_lists_every_criterion_and_what_it_says_is_so():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+
 import numpy as np
 import pytest
 
@@ -109,6 +112,39 @@ def test_magnitude_and_geometric_median_see_the_rows_without_biases(case, layer)
     assert_close(units.geometric_median(case.L, case.w, layer=layer), expected, scale=1e-3)
 
 
+@pytest.mark.parametrize("name", ["magnitude", "geometric_median"])
+def test_weights_into_units_are_those_of_the_units_own_layer_or_refused(name):
+    case = CASES[3]
+    layers = case.L.network.layers
+    for layer, one in enumerate(layers):
+        score = functools.partial(units.REGISTRY[name], case.L, case.w, layer=layer)
+        if isinstance(one, (MaxPool2d, Flatten)):
+            with pytest.raises(ValueError, match=f"layer: expected a Linear or Conv2d.*got {type(one).__name__}"):
+                score()
+        else:
+            assert len(score()) == exact.saliency(case.L, case.w, units=layer).size
+    behind = make_case("b", Conv2d(1, 2, 2), Flatten(), Tanh(), Linear(8, 2), image=(1, 3, 3))
+    for layer in (1, 2):
+        with pytest.raises(ValueError, match=r"whose units are the outputs of Flatten\(\)"):
+            units.REGISTRY[name](behind.L, behind.w, layer=layer)
+    first = make_case("a", Tanh(), Linear(3, 2))
+    with pytest.raises(ValueError, match="layer: expected a Linear or Conv2d"):
+        units.REGISTRY[name](first.L, first.w, layer=0)
+
+
+def test_signatures_are_those_that_callers_use():
+    for name, criterion in units.REGISTRY.items():
+        parameters = inspect.signature(criterion).parameters
+        assert list(parameters)[:3] == ["objective", "w", "layer"], name
+        assert parameters["layer"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert str(inspect.signature(units.taylor)) == (
+        "(objective: 'Objective', w: 'np.ndarray', *, layer: 'int', mean_first: 'bool' = False, "
+        "by_position: 'bool' = False) -> 'np.ndarray'"
+    )
+    with pytest.raises(ValueError, match="objective: expected a minimal_nn"):
+        units.mean(None, np.ones(3), layer=0)
+
+
 @pytest.mark.parametrize("case", CASES, ids=identify)
 def test_pieces_give_the_same_and_w_stays(case, monkeypatch):
     layer, w = LAYERS[case.name][0], case.w.copy()
@@ -182,5 +218,5 @@ def test_wrong_arguments_are_one_clear_error(call, message):
 
 def test_real_targets_have_no_labels():
     case = make_case("regression", Linear(2, 3), Tanh(), Linear(3, 2), loss=SquaredError())
-    with pytest.raises(ValueError, match="L: expected labels, or one output that is 0 or 1"):
+    with pytest.raises(ValueError, match="objective: expected labels, or one output that is 0 or 1"):
         units.mutual_information(case.L, case.w, layer=0, bins=3)

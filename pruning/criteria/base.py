@@ -49,22 +49,39 @@ def criterion(family: str, cost: str, needs: tuple[str, ...] = ()) -> Callable[[
     """
 
     def decorate(formula: Criterion) -> Criterion:
-        @functools.wraps(formula)
         def scores(
             objective: Objective, w: np.ndarray, *, active: np.ndarray | None = None, **options: Any
         ) -> np.ndarray:
             w, present = restricted(objective, w, active)
             return np.where(present, formula(objective, w, present, **options), w.dtype.type(-np.inf))
 
+        published(scores, formula)
         register(scores, family, cost, needs)
         return scores
 
     return decorate
 
 
+def published(scores: Criterion, formula: Criterion) -> Criterion:
+    """Give `scores` the formula's name and docstring; its signature is its own with the formula's options by name."""
+    own = inspect.signature(scores)
+    named = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    options = [p for p in inspect.signature(formula).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    functools.update_wrapper(scores, formula)
+    scores.__signature__ = own.replace(parameters=[*named, *options])  # type: ignore[attr-defined]
+    return scores
+
+
+def checked(L: Objective, w: np.ndarray) -> np.ndarray:
+    """Return w (P,); ValueError unless L is an Objective and w finite weights of it."""
+    if not isinstance(L, Objective):
+        raise ValueError(f"objective: expected a minimal_nn.Objective, got {checks.describe(L)}")
+    return checks.array("w", w, (L.n_parameters,))
+
+
 def restricted(L: Objective, w: np.ndarray, active: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Return w (P,) with zeros outside the active weights, and these (P,) bool; ValueErrors as of every criterion."""
-    w = checks.array("w", w, (L.n_parameters,))
+    w = checked(L, w)
     if active is None:
         return w, np.ones(len(w), bool)
     active = checks.array("active", active, w.shape, kinds="b")

@@ -15,7 +15,9 @@ import numpy as np
 
 from minimal_nn import checks
 from minimal_nn.curvature.products import PRODUCTS, product_index
+from minimal_nn.layers import Activation
 from minimal_nn.objective import Objective
+from pruning.criteria.base import checked, published
 from pruning.criteria.information import discrete, noisy
 
 #: every criterion of units by its name
@@ -25,12 +27,10 @@ REGISTRY: dict[str, Callable[..., np.ndarray]] = {}
 def _of_units(formula: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     """Turn a formula `(L, w, i, **options) -> (U,)` for the gated layer i into a criterion."""
 
-    @functools.wraps(formula)
     def scores(objective: Objective, w: np.ndarray, *, layer: int, **options: Any) -> np.ndarray:
-        w = checks.array("w", w, (objective.n_parameters,))
-        return formula(objective, w, layer, **options)
+        return formula(objective, checked(objective, w), layer, **options)
 
-    REGISTRY[formula.__name__] = scores
+    REGISTRY[formula.__name__] = published(scores, formula)
     return scores
 
 
@@ -201,12 +201,15 @@ def aggregate(scores: np.ndarray, groups: np.ndarray, how: str = "sum") -> np.nd
 
 
 def _rows_of(L: Objective, w: np.ndarray, layer: int) -> np.ndarray:
-    """Return the weights into each unit (U, q), without biases, of a Linear or Conv2d at or before the gate."""
+    """Return the weights into each unit (U, q), without biases, of the Linear or Conv2d whose units they are."""
     layers = L.network.layers
     gate = L.network.gate(layer)
-    i = next((i for i in range(gate, -1, -1) if L.network.parameters(w)[i]), None)
-    if i is None or not isinstance(layers[i], PRODUCTS):
-        raise ValueError(f"layer: expected a Linear or Conv2d, got {layers[layer]}")
+    i = next((i for i in range(gate, -1, -1) if not isinstance(layers[i], Activation)), 0)
+    if not isinstance(layers[i], PRODUCTS):
+        raise ValueError(
+            f"layer: expected a Linear or Conv2d, or an activation behind one, got {layers[layer]}, whose units are "
+            f"the outputs of {layers[i]}"
+        )
     own = np.concatenate([np.ravel(v) for v in L.network.parameters(w)[i].values()])
     index = product_index(layers[i])
     return own[index[: len(index) - bool(layers[i].bias)]].T  # type: ignore[attr-defined]
@@ -259,4 +262,4 @@ def _labels(L: Objective) -> np.ndarray:
         return L.y
     if L.y.shape[1] == 1 and np.isin(L.y, (0, 1)).all():
         return L.y[:, 0].astype(np.intp)
-    raise ValueError("L: expected labels, or one output that is 0 or 1, for an information about them")
+    raise ValueError("objective: expected labels, or one output that is 0 or 1, for an information about them")
