@@ -55,6 +55,14 @@ def squared_gradients(model, x, y):
 # agreement
 
 
+def test_names_without_group_are_aliases(torch_pruning):
+    known = vars(torch_pruning.importance)
+    for name in ("Magnitude", "Taylor", "Hessian"):
+        grouped = known[f"Group{name}Importance"]
+        assert known[f"{name}Importance"].__bases__ == (grouped,)
+        assert known[f"{name}Importance"].__call__ is grouped.__call__
+
+
 @pytest.mark.parametrize("p", [1, 2])
 def test_magnitude_of_the_first_layer_is_the_sum_of_powers_of_its_weights(torch_pruning, p):
     model, (x, _) = mlp(*SIZES), data(12, 6, 4)
