@@ -450,6 +450,32 @@ def test_lamp_and_scaled_magnitude_at_their_edges():
     assert_close(criteria.magnitude_scaled(L, np.array([1.0, 2, 3])), np.array([1, 2, 3]) / np.sqrt(2 / 3))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("exponent", [-1, 1])
+def test_lamp_has_no_underflow_or_overflow_at_any_scale_of_a_layer(dtype, exponent):
+    net = Network(Linear(4, 1, bias=False))
+    L = Objective(net, SquaredError(), np.eye(4), np.zeros((4, 1)))
+    w = np.array([3.0, -1, 2, -1], dtype)
+    far = np.ldexp(w, exponent * (np.finfo(dtype).maxexp - 8))
+    assert (criteria.lamp(L, far) == criteria.lamp(L, w)).all()
+    assert_close(criteria.lamp(L, w).astype(float), np.array([1, 1 / 15, 4 / 13, 1 / 14]), np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_deviation_of_equal_weights_is_zero_whatever_rounds(dtype):
+    net = Network(Linear(77, 1, bias=False))
+    L = Objective(net, SquaredError(), np.ones((1, 77)), np.zeros((1, 1)))
+    constants = [dtype(v) for v in (0.1, 1 / 3, -0.7, 1e-6, 123.4)]
+    assert any(np.full(77, v, dtype).std() > 0 for v in constants), "by rounding of the mean"
+    for value in constants:
+        w = np.full(77, value, dtype)
+        assert (criteria.magnitude_scaled(L, w) == np.inf).all()
+        w[3] = np.nextafter(value, dtype(1000))
+        assert (criteria.magnitude_scaled(L, w) == np.inf).all()
+        w[3] = value * dtype(1.01)
+        assert_close(criteria.magnitude_scaled(L, w)[0], abs(float(value)) / w.astype(float).std(), 1e-2)
+
+
 def test_the_hand_case_of_grasp_and_snip():
     """One example x = (1, 1), w = (1, −2), target 0: to remove w_1 takes ‖g‖² from 2 to 8, to remove w_2 leaves it."""
     L = Objective(Network(Linear(2, 1, bias=False)), SquaredError(), np.ones((1, 2)), np.zeros((1, 1)))
