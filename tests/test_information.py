@@ -148,6 +148,19 @@ def test_noise_only_loses_and_units_do_not_matter():
     assert noisy.mutual_information(pair, y, 0.3) >= noisy.mutual_information(h, y, 0.3) - 1e-10
 
 
+@pytest.mark.parametrize("sigma", [1 / 1024, 0.1])
+def test_where_the_activations_lie_changes_nothing(sigma):
+    rng = np.random.default_rng(4)
+    h, y = rng.integers(-100, 100, (20, 2)) / 128, rng.integers(0, 2, 20)  # 2²⁸ more has no rounding
+    for shift in (-1, 2.0**28):
+        found = noisy.mutual_information(h[:, 0] + shift, y, sigma)
+        assert found == pytest.approx(noisy.mutual_information(h[:, 0], y, sigma), abs=1e-12)
+    far = h + np.array([2.0**27, -(2.0**28)])
+    assert noisy.between(far, 0.1) == pytest.approx(noisy.between(h, 0.1), abs=1e-12)
+    constant = np.full(3, 2.0**28)
+    assert noisy.entropy(constant, sigma) == pytest.approx(0.5 * np.log(2 * np.pi * np.e * sigma**2), abs=1e-12)
+
+
 def test_pieces_of_the_grid_give_the_same(monkeypatch):
     from minimal_nn import memory
 
@@ -237,6 +250,12 @@ def test_pairwise_bounds_hold_the_exact_entropy_between_them():
         assert lower - 1e-12 <= noisy.entropy(h.reshape(25, 2), sigma) <= upper + 1e-12
 
 
+def test_inputs_of_no_weight_change_no_bound():
+    h = np.array([0.0, 0.5, 1e6])
+    with_zero = estimators.entropy_bounds(h, 0.1, np.array([0.5, 0.5, 0.0]))
+    assert with_zero == pytest.approx(estimators.entropy_bounds(h[:2], 0.1), abs=1e-14)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -245,10 +264,20 @@ def test_pairwise_bounds_hold_the_exact_entropy_between_them():
         (lambda: discrete.mutual_information(np.zeros(3), np.zeros(4)), "b: expected 3 values"),
         (lambda: discrete.mutual_information(np.array([]), np.array([])), "a: expected N values"),
         (lambda: discrete.mutual_information(np.zeros(2), np.zeros(2), weights=np.ones(2)), "weights: expected prob"),
+        (lambda: discrete.mutual_information(np.zeros(3), np.zeros(3), given=np.zeros(4)), "a: expected 4 values"),
+        (lambda: discrete.mutual_information(np.zeros(3), np.zeros(2), given=np.zeros(3)), "b: expected 3 values"),
+        (lambda: discrete.entropy(np.ones(0)), "p: expected at least one probability"),
+        (lambda: discrete.of_table(np.ones((0, 2))), "table: expected at least one probability"),
+        (lambda: discrete.quantized(np.ones(0), 3), "h: expected N activations"),
+        (lambda: discrete.quantized(np.ones((0, 2)), 3), "h: expected N activations"),
         (lambda: discrete.quantized(np.ones(3), 0), "bins: expected an integer >= 1"),
         (lambda: noisy.entropy(np.ones(3), 0.0), "sigma: expected a number > 0"),
         (lambda: noisy.entropy(np.ones((3, 3)), 1.0), r"h: expected shape \(N,\) or \(N, 2\)"),
-        (lambda: noisy.entropy(np.array([0, 1e9]), 1.0), "sigma: 1 is too small"),
+        (lambda: noisy.entropy(np.array([0, 1e9]), 1.0), "sigma: 1 is too small.*expected at least 200"),
+        (lambda: noisy.entropy(np.array([5e8, 5e8]), 1e-5), "sigma: 1e-05 is too small.*expected at least 0.0005"),
+        (lambda: noisy.about_input(np.ones(2), 1e-300), "sigma: 1e-300 is too small"),
+        (lambda: noisy.mutual_information(np.arange(2.0), np.arange(2), 1e-9), "sigma: 1e-09 is too small"),
+        (lambda: noisy.entropy(np.array([[0.0, 1], [0, 2]]), 1e-6), "sigma: 1e-06 would take"),
         (lambda: noisy.mutual_information(np.ones(3), np.ones(4), 1.0), "y: expected 3 labels"),
         (lambda: noisy.between(np.ones(3), 1.0), "h: expected two units"),
         (lambda: estimators.ksg(np.ones(3), np.ones(3), 3), "k: expected an integer >= 1 <= 2"),

@@ -15,6 +15,8 @@ from minimal_nn import checks
 def entropy(p: np.ndarray) -> float:
     """Return H(p) = −Σ p ln p of the probabilities p (of any shape), 0 ln 0 = 0. ValueError unless they sum to 1."""
     p = checks.array("p", p)
+    if not p.size:
+        raise ValueError("p: expected at least one probability, got none")
     if (p < 0).any() or abs(p.sum() - 1) > 1e-9:
         raise ValueError(
             f"p: expected probabilities that sum to 1, got a sum of {p.sum():.6g} and a least of {p.min():.3g}"
@@ -30,6 +32,8 @@ def of_table(table: np.ndarray) -> float:
     0.6931
     """
     table = checks.array("table", table, (None, None))
+    if not table.size:
+        raise ValueError(f"table: expected at least one probability, got {checks.describe(table)}")
     return max(0.0, entropy(table.sum(axis=1)) + entropy(table.sum(axis=0)) - entropy(table))
 
 
@@ -58,7 +62,10 @@ def mutual_information(
         return of_table(table(a, b, weights))
     c = _values("given", given)
     p = _weights(weights, len(c))
-    a, b = np.asarray(a), np.asarray(b)
+    a, b = _values("a", a), _values("b", b)
+    for name, values in (("a", a), ("b", b)):
+        if len(values) != len(c):
+            raise ValueError(f"{name}: expected {len(c)} values, as many as in given, got {len(values)}")
     parts = [(p[c == v].sum(), c == v) for v in range(c.max() + 1)]
     return float(sum(q * of_table(table(a[own], b[own], p[own] / q)) for q, own in parts if q > 0))
 
@@ -69,6 +76,8 @@ def quantized(h: np.ndarray, bins: int) -> np.ndarray:
     The largest value is in the last bin; a constant unit is all in bin 0.
     """
     h = checks.array("h", h)
+    if h.ndim not in (1, 2) or not len(h):
+        raise ValueError(f"h: expected N activations, or N rows of U units, got {checks.describe(h)}")
     bins = checks.integer("bins", bins, 1)
     low, width = h.min(axis=0), np.ptp(h, axis=0)
     share = (h - low) / np.where(width > 0, width, 1)

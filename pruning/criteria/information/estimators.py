@@ -112,6 +112,7 @@ def entropy_bounds(h: np.ndarray, sigma: float, weights: np.ndarray | None = Non
     if not checks.number("sigma", sigma, 0) > 0:
         raise ValueError("sigma: expected a number > 0, got 0")
     p = _weights(weights, len(h))
+    h, p = h[p > 0], p[p > 0]
     squared = ((h[:, None] - h) ** 2).sum(axis=2) / sigma**2
     noise = 0.5 * h.shape[1] * np.log(2 * np.pi * np.e * sigma**2)
     lower, upper = (noise - float(p @ np.log(np.exp(-squared / a) @ p)) for a in (8, 2))

@@ -15,8 +15,10 @@ from pruning.criteria.information.discrete import _values, _weights
 
 #: standard deviations between two nodes, and from the outermost means to the ends
 _STEP, _TAIL = 0.25, 9.0
-#: nodes that a plane may have
+#: nodes that a line or a plane may have, which bounds σ by the range of h
 _MOST_NODES = 20_000_000
+#: σ as a share of max |h|, below which the rounding of h is no longer small beside the noise
+_LEAST_SHARE = 1e-12
 
 
 def entropy(h: np.ndarray, sigma: float, weights: np.ndarray | None = None) -> float:
@@ -69,15 +71,20 @@ def _checked(h: np.ndarray, sigma: float, weights: np.ndarray | None) -> tuple[n
         raise ValueError(f"h: expected shape (N,) or (N, 2), got {checks.describe(h)}")
     if not checks.number("sigma", sigma, 0) > 0:
         raise ValueError("sigma: expected a number > 0, got 0: without noise the information is H(Y) or infinite")
-    return h.astype(np.float64), float(sigma), _weights(weights, len(h))
+    h = h.astype(np.float64)
+    low, high = h.min(axis=0), h.max(axis=0)
+    least = max((high - low).max() / (_STEP * _MOST_NODES), _LEAST_SHARE * np.abs(h).max())
+    if sigma < least:
+        raise ValueError(
+            f"sigma: {sigma:g} is too small for activations between {low.min():.3g} and {high.max():.3g}; "
+            f"expected at least {least:.3g}"
+        )
+    return h - (low + (high - low) / 2), float(sigma), _weights(weights, len(h))
 
 
 def _nodes(h: np.ndarray, sigma: float) -> np.ndarray:
     low, high = h.min() - _TAIL * sigma, h.max() + _TAIL * sigma
-    count = int(np.ceil((high - low) / (_STEP * sigma))) + 1
-    if count > _MOST_NODES:
-        raise ValueError(f"sigma: {sigma:g} is too small for activations between {h.min():.3g} and {h.max():.3g}")
-    return np.linspace(low, high, count)
+    return np.linspace(low, high, int(np.ceil((high - low) / (_STEP * sigma))) + 1)
 
 
 def _kernel(t: np.ndarray, h: np.ndarray, sigma: float) -> np.ndarray:
