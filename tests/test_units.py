@@ -194,6 +194,9 @@ def test_aggregates_make_units_of_weights():
     assert_close(units.aggregate(signed, groups, "l2"), np.sqrt((W**2).sum(axis=0) + b**2))
     assert_close(units.aggregate(signed, groups, "mean"), (W.sum(axis=0) + b) / 5)
     assert_close(units.aggregate(signed, groups, "max"), np.maximum(W.max(axis=0), b))
+    unsigned = np.arange(len(signed)) % 3
+    for dtype in (np.uint8, np.uint64):
+        assert (units.aggregate(signed, unsigned.astype(dtype)) == units.aggregate(signed, unsigned)).all()
     gone = np.where(np.arange(len(signed)) == 0, -np.inf, signed)
     assert_close(units.aggregate(gone, groups)[0], (W.sum(axis=0) + b)[0] - signed[0])
 
@@ -207,6 +210,8 @@ def test_aggregates_make_units_of_weights():
         (lambda L, w: units.mutual_information(L, w, layer=0, sigma=0.1, bins=3), "sigma: expected one of sigma and"),
         (lambda L, w: units.aggregate(w, np.zeros(3, int)), "groups: expected shape"),
         (lambda L, w: units.aggregate(w, np.full(len(w), 1)), r"groups: expected ids 0..G-1.*got none for \[0\]"),
+        (lambda L, w: units.aggregate(w, np.arange(len(w)) // 9 * 10**15), r"groups: expected ids.*none for \[1\]"),
+        (lambda L, w: units.aggregate(w, np.full(len(w), -1)), "groups: expected ids 0..G-1.*got none for any"),
         (lambda L, w: units.aggregate(w, np.zeros(len(w), int), "median"), "how: expected one of sum, mean"),
         (lambda L, w: units.random(L, w, layer=0, rng=3), "rng: expected a numpy.random.Generator"),
     ],

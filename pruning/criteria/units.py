@@ -192,12 +192,12 @@ def aggregate(scores: np.ndarray, groups: np.ndarray, how: str = "sum") -> np.nd
     if scores.ndim != 1 or scores.dtype.kind not in "fiu" or np.isnan(scores).any():
         raise ValueError(f"scores: expected real numbers of shape (P,) without NaN, got {checks.describe(scores)}")
     values = scores if how == "max" else np.where(np.isneginf(scores), 0, scores)
-    count = int(groups.max(initial=-1)) + 1
-    members = [np.flatnonzero(groups == g) for g in range(count)]
-    empty = [g for g, own in enumerate(members) if not len(own)]
-    if empty or not count:
-        raise ValueError(f"groups: expected ids 0..G-1, each with at least one member, got none for {empty or 'any'}")
-    return np.array([combine(values[own]) for own in members])
+    ids = np.unique(groups[groups >= 0])
+    gaps = np.flatnonzero(ids != np.arange(len(ids)))
+    if len(gaps) or not len(ids):
+        missing = f"[{gaps[0]}]" if len(gaps) else "any"
+        raise ValueError(f"groups: expected ids 0..G-1, each with at least one member, got none for {missing}")
+    return np.array([combine(values[groups == g]) for g in ids])
 
 
 def _rows_of(L: Objective, w: np.ndarray, layer: int) -> np.ndarray:
