@@ -143,18 +143,22 @@ def network_and_tensors(steps: list[Step], names: Iterable[str]) -> tuple[Networ
     return Network(*(layer for layer, _ in steps)), tuple(found[name] for name in names)
 
 
+def moved(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Return a w and an x at random near those of the case; weights at zero stay there."""
+    rng, x = np.random.default_rng(0), case.L.x
+    w = case.w * (1 + 0.3 * rng.uniform(-1, 1, case.w.shape))
+    return w, x + (x.std() or 1.0) * rng.standard_normal(x.shape)
+
+
 def check_outputs(case: Case, run: Callable[[Mapping[str, np.ndarray], np.ndarray], np.ndarray]) -> None:
     """Raise ValueError unless run(parameters, x), the foreign model in float64, gives our outputs (N, C).
 
-    Compared at the case's x and w, and where both are moved at random, so that equal outputs are no accident of the
-    point: max |ours − theirs| ≤ 1e-7 max |theirs|. Weights at zero stay there.
+    Compared at the case's w and x, and where both are moved, so that equal outputs are no accident of the point:
+    max |ours − theirs| ≤ 1e-7 max |theirs|.
     """
-    rng, x = np.random.default_rng(0), case.L.x
-    moved_w = case.w * (1 + 0.3 * rng.uniform(-1, 1, case.w.shape))
-    moved_x = x + (x.std() or 1.0) * rng.standard_normal(x.shape)
-    for w, inputs in ((case.w, x), (moved_w, moved_x)):
-        theirs = run(case.to_foreign(w), inputs)
-        ours = case.L.network.forward(w, inputs)
+    for w, x in ((case.w, case.L.x), moved(case)):
+        theirs = run(case.to_foreign(w), x)
+        ours = case.L.network.forward(w, x)
         if theirs.shape != ours.shape:
             raise ValueError(f"model: expected outputs of shape {ours.shape} as they were read, got {theirs.shape}")
         error, scale = np.abs(ours - theirs).max(), np.abs(theirs).max()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from minimal_nn import checks
 from minimal_nn.objective import Objective
 from pruning.oracle.cases import Case, as_array
-from pruning.oracle.chains import check_outputs, first_line, network_and_tensors
+from pruning.oracle.chains import check_outputs, first_line, moved, network_and_tensors
 from pruning.oracle.foreign_losses import our_loss, our_targets
 from pruning.oracle.torch_graphs import Reading
 
@@ -36,10 +36,10 @@ def from_torch(model: torch.nn.Module, loss: Any, x: Any, y: Any, l2: float = 0.
     A weight that torch.nn.utils.prune has masked, or that the forward multiplies by a buffer of zeros and ones, is
     imported masked and under its plain name ("0.weight", not "0.weight_orig"), as prune.remove would leave it.
 
-    Everything is converted to float64. Outputs and loss are compared with torch's, in float64, at x and the weights as
-    they are and at others, so that a model that computes anything else is refused. (Above 20, torch's Softplus is
-    linear, a difference of 2e-9.) The model is not changed. Raises ValueError that names the module or the call that
-    cannot be expressed, ImportError without torch.
+    Everything is converted to float64. Outputs, loss and gradient are compared with torch's, in float64, at x and the
+    weights as they are and at others, so that a model that computes anything else is refused. (Above 20, torch's
+    Softplus is linear, a difference of 2e-9.) The model is not changed. Raises ValueError that names the module or the
+    call that cannot be expressed, ImportError without torch.
     """
     try:
         import torch
@@ -66,7 +66,7 @@ def from_torch(model: torch.nn.Module, loss: Any, x: Any, y: Any, l2: float = 0.
     case = Case(L, np.zeros(L.n_parameters), tensors, name or type(model).__name__)
     case = Case(L, case.to_ours(parameters, "model")[0], tensors, case.name)
     check_outputs(case, lambda parameters, x: run(parameters, x).reshape(len(x), -1))
-    _check_loss(case, loss, z, y)
+    _check_gradient(case, loss, y, functools.partial(_call, model, names))
     return case
 
 
@@ -119,6 +119,20 @@ def _run(
     """Return the outputs of the model with these parameters, and its own buffers, in float64."""
     import torch
 
+    tensors = {name: torch.from_numpy(a) for name, a in parameters.items()}
+    try:
+        with torch.no_grad():
+            return as_array("outputs", _call(model, names, tensors, torch.from_numpy(x)))
+    except RuntimeError as error:
+        raise ValueError(f"model: fails on x in float64: {first_line(error)}") from None
+
+
+def _call(
+    model: torch.nn.Module, names: Mapping[str, str], parameters: Mapping[str, torch.Tensor], x: torch.Tensor
+) -> torch.Tensor:
+    """Return model(x) with these parameters in place of its own, and its buffers in float64."""
+    from torch.func import functional_call
+
     state: dict[str, Any] = {}
     kept = []  # tensors that prune's hooks compute at every call and leave on their module
     for prefix, module in model.named_modules():  # every module once, whatever its names
@@ -128,14 +142,11 @@ def _run(
                 state[start + key] = buffer.detach().cpu().double()
         for key, _ in module.named_parameters(recurse=False, remove_duplicate=False):
             plain = key if start + key in names else key.removesuffix("_orig")
-            state[start + key] = torch.from_numpy(parameters[names[start + plain]])
+            state[start + key] = parameters[names[start + plain]]
             if plain != key:
                 kept.append((module, plain, getattr(module, plain)))
     try:
-        with torch.no_grad():
-            return as_array("outputs", torch.func.functional_call(model, state, torch.from_numpy(x), tie_weights=False))
-    except RuntimeError as error:
-        raise ValueError(f"model: fails on x in float64: {first_line(error)}") from None
+        return functional_call(model, state, x, tie_weights=False)
     finally:
         for module, plain, tensor in kept:
             setattr(module, plain, tensor)
@@ -177,11 +188,28 @@ def _targets(kind: str, options: Mapping[str, Any], y: np.ndarray, z: np.ndarray
     return y.astype(np.float64)
 
 
-def _check_loss(case: Case, loss: Any, z: np.ndarray, y: np.ndarray) -> None:
-    """Raise ValueError unless torch's loss of outputs z and targets y is ours, both without the penalty."""
+def _check_gradient(case: Case, loss: Any, y: np.ndarray, call: Callable[..., torch.Tensor]) -> None:
+    """Raise ValueError unless the loss and its gradient are torch's, without the penalty, where w and x are moved.
+
+    That is away from kinks. Weights at zero, which may be masked, are left out.
+    """
     import torch
 
-    theirs = float(loss(torch.from_numpy(z), torch.from_numpy(y)).mean())
-    ours = case.L(case.w) - case.L.penalty(case.w)
-    if not abs(ours - theirs) <= 1e-7 * abs(theirs) + 1e-9 * case.L.loss.scale:
-        raise ValueError(f"loss: what was read from it gives {ours:.10g}, torch {theirs:.10g}")
+    w, x = moved(case)
+    L = Objective(case.L.network, case.L.loss, x, case.L.y)
+    parameters = {name: torch.from_numpy(a).requires_grad_() for name, a in case.to_foreign(w).items()}
+    try:
+        with torch.enable_grad():
+            value = loss(call(parameters, torch.from_numpy(x)), torch.from_numpy(y)).mean()
+            gradients = torch.autograd.grad(value, list(parameters.values()), materialize_grads=True)
+    except RuntimeError as error:
+        raise ValueError(f"model: torch cannot differentiate it: {first_line(error)}") from None
+    theirs, _ = case.to_ours({name: g.numpy() for name, g in zip(parameters, gradients, strict=True)}, "gradient")
+    ours, rounding = L.value_and_gradient(w), 1e-9 * L.loss.scale
+    if not abs(ours[0] - value.item()) <= 1e-7 * abs(ours[0]) + rounding:
+        raise ValueError(f"loss: what was read from it gives {ours[0]:.10g}, torch {value.item():.10g}")
+    error = np.abs((ours[1] - theirs) * (w != 0)).max()
+    if not error <= 1e-7 * np.abs(theirs).max() + rounding:
+        raise ValueError(
+            f"model: torch's gradient is not that of its outputs, by {error:.3g}; is a part of it cut off?"
+        )

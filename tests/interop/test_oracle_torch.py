@@ -143,9 +143,9 @@ def draw_module(draw: Draw, kind: int, outputs: int) -> tuple[nn.Module, tuple[i
     return model, shape
 
 
-def draw_loss(draw: Draw, n: int, outputs: int):
-    """Return a loss with a reduction, and targets for it."""
-    reduction, kind = draw.some("mean", "sum", "none"), draw.some(0, 1, 2)
+def draw_loss(draw: Draw, n: int, outputs: int, which: int):
+    """Return the loss and the reduction of that number, and targets for it."""
+    reduction, kind = ("mean", "sum", "none")[which % 3], which // 3 % 3
     if kind == 0:
         labels = torch.tensor(draw.rng.integers(0, outputs, n))
         y = draw.some(labels, torch.tensor(draw.rng.dirichlet(np.ones(outputs), n)))
@@ -261,7 +261,7 @@ def test_derivatives_and_saliency_equal_torchs_in_the_modules_layout(seed):
     outputs, n = draw.some(1, 2, 3), draw.some(1, 4, 5)
     model, shape = draw_module(draw, seed % 6, outputs)
     x = torch.tensor(draw.rng.standard_normal((n, *shape)), dtype=torch.float32)
-    loss, y = draw_loss(draw, n, outputs)
+    loss, y = draw_loss(draw, n, outputs, seed // 6)
     l2 = draw.some(0.0, 0.1)
     model = model.double() if seed % 2 else model
     before = copy.deepcopy(model.state_dict())
@@ -351,6 +351,12 @@ def overwritten_behind_the_trace(self, x):
 def a_view_overwritten(self, x):
     h = self.a(x)
     self.c(h).relu_()
+    return self.b(h)
+
+
+def cut_off(self, x):
+    with torch.no_grad():  # fx does not see it
+        h = self.a(x)
     return self.b(h)
 
 
@@ -486,6 +492,15 @@ REFUSED_MODULES = {
     ),
     "a bias before": (lambda: Forward(lambda s, x: s.b(F.relu(s.a(x)) + s.a.bias)), "add .*only as the bias"),
     "overwritten behind the trace": (lambda: Forward(overwritten_behind_the_trace), "its outputs are not those of"),
+    "a part cut off": (lambda: Forward(cut_off), "model: torch's gradient is not that of its outputs"),
+    "detached": (
+        lambda: Forward(lambda s, x: s.b(s.a(x).detach())),
+        r"detach \(a call of detach\): cannot be expressed",
+    ),
+    "not differentiable": (
+        lambda: Forward(lambda s, x: s.b(F.relu(torch.sigmoid(s.a(x)), inplace=True))),
+        "model: torch cannot differentiate it: one of the variables needed for gradient",
+    ),
     "a view overwritten": (lambda: Forward(a_view_overwritten, c=nn.Identity()), "b .*or was overwritten"),
 }
 
@@ -665,6 +680,18 @@ def test_a_parameter_with_two_names_goes_by_the_first():
     used = Forward(lambda s, x: s.b(s.c(x)), c=nn.Linear(4, 4))
     used.c.weight, used.c.bias = used.a.weight, used.a.bias  # a itself is never called
     assert_same_function(imported(used), used)
+
+
+def test_a_single_layer_is_a_model():
+    model = nn.Linear(4, 3)
+    assert_same_function(imported(model), model)
+    prune.l1_unstructured(model, "weight", 0.5)
+    case = imported(model)
+    assert case.L.network.layers == imported(prune.remove(model, "weight")).L.network.layers
+    assert (case.parameters["weight"] == 0).sum() == 6
+    listed = Forward(lambda s, x: F.linear(s.b(s.a(x)), s.more[0], s.more[1]))
+    listed.more = nn.ParameterList([torch.randn(3, 3), torch.randn(3)])
+    assert_same_function(imported(listed), listed)
 
 
 def test_what_hangs_on_shapes_alone_is_read():
