@@ -208,8 +208,6 @@ def _check_gradient(case: Case, loss: Any, y: np.ndarray, call: Callable[..., to
     ours, rounding = L.value_and_gradient(w), 1e-9 * L.loss.scale
     if not abs(ours[0] - value.item()) <= 1e-7 * abs(ours[0]) + rounding:
         raise ValueError(f"loss: what was read from it gives {ours[0]:.10g}, torch {value.item():.10g}")
-    error = np.abs((ours[1] - theirs) * (w != 0)).max()
-    if not error <= 1e-7 * np.abs(theirs).max() + rounding:
-        raise ValueError(
-            f"model: torch's gradient is not that of its outputs, by {error:.3g}; is a part of it cut off?"
-        )
+    off = np.abs((ours[1] - theirs) * (w != 0)).max()
+    if not off <= 1e-7 * np.abs(theirs).max() + rounding:
+        raise ValueError(f"model: torch's gradient is not that of its outputs, by {off:.3g}; is a part of it cut off?")
