@@ -70,6 +70,11 @@ def test_zeros_per_block_takes_the_smallest_within_the_lowest_blocks(place, torc
     np.testing.assert_array_equal(found, ours.reshape(4, 8))
 
 
+def test_a_second_step_of_weight_norm_removes_no_more(place, torch):
+    masks = [mask_after(place.WeightNormSparsifier(0.5), layer(torch, drawn(4, 8)), steps) for steps in (1, 2)]
+    np.testing.assert_array_equal(*masks)
+
+
 @pytest.mark.parametrize(("shape", "nearliness"), [((4, 4), 1), ((4, 4), 3), ((4, 4), 5), ((6, 3), 3)])
 def test_nearly_diagonal_keeps_the_diagonals_within_half_the_degree(place, torch, shape, nearliness):
     found = mask_after(place.NearlyDiagonalSparsifier(nearliness), layer(torch, drawn(*shape)))

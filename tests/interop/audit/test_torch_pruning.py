@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.metadata
 
 import numpy as np
 import pytest
@@ -56,6 +57,7 @@ def squared_gradients(model, x, y):
 
 
 def test_names_without_group_are_aliases(torch_pruning):
+    assert torch_pruning.__version__ == "1.6.0"  # of the distribution 1.6.1
     known = vars(torch_pruning.importance)
     for name in ("Magnitude", "Taylor", "Hessian"):
         grouped = known[f"Group{name}Importance"]
@@ -119,6 +121,9 @@ def test_local_ratio_a_half_takes_the_lower_half_of_every_layer(torch_pruning):
 
 def test_hessian_keeps_the_last_example_only(torch_pruning):
     importance = torch_pruning.importance.HessianImportance(**first())
+    assert (
+        "scorer.accumulate_grad(model) # accumulate gradients of each sample" in type(importance).__bases__[0].__doc__
+    )
     model, (x, y) = mlp(*SIZES), data(12, 6, 4)
     scores = {}
     for order in (range(12), range(11, -1, -1)):
@@ -202,6 +207,7 @@ def test_taylor_sums_absolute_values_where_the_cited_paper_squares(torch_pruning
     backward(model, x, y)
     taylor = torch_pruning.importance.TaylorImportance
     assert "CVPR_2019" in taylor.__mro__[1].__doc__
+    assert "first-order taylor expansion" in taylor.__mro__[1].__doc__
     scores = unit_scores(torch_pruning, model, taylor(**first()), ["0"], x)["0"]
     assert_close(scores, by_unit(model, "0", lambda w, g: np.abs(w * g).sum()), SINGLE)
     paper = by_unit(model, "0", lambda w, g: ((w * g) ** 2).sum())
@@ -315,6 +321,8 @@ def test_the_number_removed_follows_the_rounding_of_one_minus_the_ratio(torch_pr
 
 
 def test_global_ranking_removes_nothing_where_it_would_take_a_whole_layer(torch, torch_pruning):
+    readme = importlib.metadata.metadata("torch-pruning").get_payload()
+    assert "overly pruning specific layers" in readme
     model, x = mlp(6, 10, 10, 4), data(2, 6, 4)[0]
     with torch.no_grad():
         model[0].weight *= 0.01
@@ -333,6 +341,7 @@ def test_global_ranking_takes_all_ties(torch, torch_pruning):
 
 @pytest.mark.parametrize("scope", [{}, {"global_pruning": True}])
 def test_max_pruning_ratio_does_not_bind_a_single_step(torch, torch_pruning, scope):
+    assert "max_pruning_ratio (float): the maximum pruning ratio." in torch_pruning.pruner.BasePruner.__doc__
     model, x = mlp(6, 10, 10, 4), data(2, 6, 4)[0]
     with torch.no_grad():
         model[0].weight[:8] *= 0.01
