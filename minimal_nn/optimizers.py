@@ -81,6 +81,7 @@ def lbfgs(
     A line search cannot see decreases below rounding, so that |g| stops falling near 1e-8; `newton` gets the last
     digits. `mask` (P,) bool keeps the weights outside it at zero.
     """
+    tolerance, max_steps = _limits(tolerance, max_steps)
     options = {"maxiter": max_steps, "maxfun": 2 * max_steps, "gtol": tolerance, "ftol": 0.0, "maxcor": 20}
     return _scipy_minimize(L, w, mask, tolerance, method="L-BFGS-B", options=options)
 
@@ -93,6 +94,7 @@ def newton_cg(
     Far fewer passes than `lbfgs` on badly conditioned objectives; the same limit of about 1e-8 for |g|.
     `mask` (P,) bool keeps the weights outside it at zero.
     """
+    tolerance, max_steps = _limits(tolerance, max_steps)
     options = {"maxiter": max_steps, "xtol": 0.0}  # scipy's own test is on the step, ours on the gradient
     return _scipy_minimize(L, w, mask, tolerance, with_products=True, method="Newton-CG", options=options)
 
@@ -107,6 +109,7 @@ def newton(
     """
     from scipy.linalg import cho_factor, cho_solve
 
+    tolerance, max_steps = _limits(tolerance, max_steps)
     w, free = _start(L, w, mask)
     g, steps = L.gradient(w)[free], 0
     while np.abs(g).max(initial=0) > tolerance and steps < max_steps:
@@ -133,6 +136,7 @@ def stationary(
     `converged` tells whether max |g_j| <= tolerance was reached there. `mask` (P,) bool keeps the weights outside it
     at zero.
     """
+    tolerance, max_steps = _limits(tolerance, max_steps)
     w, free = _start(L, w, mask)
     if not len(free):
         return _minimum(L, w, free, 0, tolerance)
@@ -154,6 +158,8 @@ def _scipy_minimize(
     from scipy.optimize import minimize
 
     w, free = _start(L, w, mask)
+    if not how["options"]["maxiter"]:  # scipy's L-BFGS-B takes a step all the same
+        return _minimum(L, w, free, 0, tolerance)
 
     def whole(part: np.ndarray) -> np.ndarray:
         full = np.zeros_like(w)
@@ -173,6 +179,10 @@ def _scipy_minimize(
         how["callback"] = stop_where_converged
     found = minimize(value_and_gradient, w[free], jac=True, **how)
     return _minimum(L, whole(found.x), free, found.nit, tolerance)
+
+
+def _limits(tolerance: float, max_steps: int) -> tuple[float, int]:
+    return checks.number("tolerance", tolerance, 0), checks.integer("max_steps", max_steps, 0)
 
 
 def _start(L: Objective, w: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

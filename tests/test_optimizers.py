@@ -136,6 +136,21 @@ def test_rules_refuse_wrong_rates(make):
         make()
 
 
+@pytest.mark.parametrize("minimise", [*MINIMISERS, optimizers.stationary])
+def test_minimisers_refuse_limits_that_are_none_and_take_no_steps_when_asked_for_none(minimise):
+    L, w = QUADRATIC.L, QUADRATIC.w
+    for tolerance in (-1e-9, np.nan, "1e-9"):
+        with pytest.raises(ValueError, match="tolerance: expected a finite number in"):
+            minimise(L, w, tolerance=tolerance)
+    for max_steps in (-1, 2.5):
+        with pytest.raises(ValueError, match="max_steps: expected an integer >= 0"):
+            minimise(L, w, max_steps=max_steps)
+    found = minimise(L, w, max_steps=0)
+    assert (found.w == w).all()
+    assert found.steps == 0
+    assert not found.converged
+
+
 def test_softmax_training_is_the_same_whichever_way_the_labels_come():
     one_hot = Objective(DEEP.L.network, SoftmaxCrossEntropy(), DEEP.L.x, np.eye(3)[DEEP.L.y], l2=0.05)
     a, b = (train(L, DEEP.w, optimizers.sgd(0.1), 20, progress=False).w for L in (DEEP.L, one_hot))
