@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minimal_nn import checks, curvature
+from minimal_nn.curvature.hessians import hessian_among
 from minimal_nn.curvature.products import products
 from minimal_nn.objective import Objective
 
@@ -29,7 +30,7 @@ def obs(
     The minimum of ½ δᵀMδ over δ with δ_S = −w_S. For one weight it is w − w_j/[M⁻¹]_jj · M⁻¹e_j (Hassibi and Stork
     1993, equation 5). For several it is not the sum of the single updates, which let the other removed weights move.
     H is restricted to the `active` (P,) weights, None for all: those that went before stay at 0. Raises ValueError
-    where M is not positive definite.
+    where M is not positive definite, or would take more than 8 GiB: pass fewer active weights.
     """
     return _compensated(objective, w, mask, active, damping, gradient=False)
 
@@ -51,12 +52,13 @@ def _compensated(
     w, mask, active = _checked(L, w, mask, active)
     w = w * active
     gone, rest = np.flatnonzero(active & ~mask), np.flatnonzero(active & mask)
-    H = curvature.hessian(L, w)
-    pull = -H[np.ix_(rest, gone)] @ w[gone]
+    H = hessian_among(L, w, np.flatnonzero(active), "active")
+    kept = mask[active]
+    pull = -H[np.ix_(kept, ~kept)] @ w[gone]
     if gradient:
         pull += L.gradient(w)[rest]
     moved = w * mask
-    moved[rest] -= curvature.solve(H[np.ix_(rest, rest)], pull, damping)
+    moved[rest] -= curvature.solve(H[np.ix_(kept, kept)], pull, damping)
     return moved
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pydoc
+import statistics
 from functools import partial
 
 import numpy as np
@@ -22,7 +23,7 @@ from minimal_nn import (
     memory,
     optimizers,
 )
-from pruning import criteria, exact, masks
+from pruning import criteria, exact, masks, updates
 from tests.cases import CASES, assert_close, identify, make_case
 
 DAMPING = 50.0  # above the most negative eigenvalue of every case
@@ -103,8 +104,7 @@ def magnitudes_by_loops(case):
     scaled, lamp = np.zeros_like(case.w), np.zeros_like(case.w)
     for own in map(case.L.network.layout.__getitem__, case.L.network.layout):
         v = [float(a) for a in case.w[own]]
-        mean = sum(v) / len(v)
-        sigma = np.sqrt(sum((a - mean) ** 2 for a in v) / len(v))
+        sigma = statistics.pstdev(v)  # in exact fractions: 0 of equal weights
         scaled[own] = [abs(a) / sigma if sigma else (np.inf if a else 0) for a in v]
         for i, a in enumerate(v):
             rest = sum(b * b for k, b in enumerate(v) if (b * b, k) >= (a * a, i))
@@ -293,6 +293,39 @@ def test_on_a_quadratic_obs_gradient_is_the_rise_after_reoptimising_from_any_poi
         kept = np.arange(len(w)) != j
         assert_close(scores[j], optimizers.newton(L, w, mask=kept).value - L(w), 1e-10)
     assert_close(criteria.obs_gradient(L, optimizers.newton(L, w).w), criteria.obs(L, optimizers.newton(L, w).w), 1e-10)
+
+
+HESSIANS = {
+    "obs": lambda L, w, chosen: criteria.obs(L, w, active=chosen, damping=DAMPING),
+    "obs_gradient": lambda L, w, chosen: criteria.obs_gradient(L, w, active=chosen, damping=DAMPING),
+    "combinatorial": lambda L, w, chosen: criteria.combinatorial(L, w, 3, among=chosen),
+    "updates.obs": lambda L, w, chosen: updates.obs(L, w, np.arange(len(w)) % 2 > 0, active=chosen, damping=DAMPING),
+}
+
+
+@pytest.mark.parametrize("name", HESSIANS)
+@pytest.mark.parametrize("case", CASES[::9], ids=identify)
+def test_hessians_larger_than_the_limit_are_of_chosen_weights_alone_or_refused(name, case, monkeypatch):
+    chosen = np.arange(len(case.w)) % 3 > 0
+    if chosen.sum() < 3:
+        pytest.skip("too few weights to choose from")
+    expected = HESSIANS[name](case.L, case.w, chosen)
+    monkeypatch.setattr("minimal_nn.curvature.hessians.LARGEST", 8 * int(chosen.sum()) ** 2)
+    monkeypatch.setattr("minimal_nn.memory.BUDGET", 3 * case.w.nbytes * 4)
+    found = HESSIANS[name](case.L, case.w, chosen)
+    gone = np.isneginf(expected)
+    assert (np.isneginf(found) == gone).all()
+    assert_close(found[~gone].astype(float), expected[~gone].astype(float), 1e-9)
+    argument = "among" if name == "combinatorial" else "active"
+    with pytest.raises(ValueError, match=f"{argument}: expected at most {chosen.sum()} weights.*got {len(case.w)}"):
+        HESSIANS[name](case.L, case.w, None)
+
+
+@pytest.mark.parametrize("name", HESSIANS)
+def test_hessians_of_a_large_network_are_refused_before_they_are_begun(name):
+    L = Objective(Network(Linear(300, 200)), SquaredError(), np.ones((1, 300)), np.zeros((1, 200)))
+    with pytest.raises(ValueError, match="expected at most 32768 weights, whose Hessian takes 8 GiB, got 60200"):
+        HESSIANS[name](L, np.ones(60_200), None)
 
 
 def test_obs_gradient_is_restricted_to_the_active_weights():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from minimal_nn import curvature
+from minimal_nn.curvature.hessians import hessian_among
 from minimal_nn.objective import Objective
 from pruning.criteria.base import criterion
 
@@ -49,7 +50,8 @@ def obs(L: Objective, w: np.ndarray, active: np.ndarray, *, damping: float = 0.0
     The rise of the quadratic model when weight j goes and all others move to make up for it, by updates.obs. H is
     restricted to the active weights before it is inverted: with the full inverse, weights that are gone would come
     back to help. Assumes a minimum; `obs_gradient` does not. Raises ValueError where H + damping·I is not positive
-    definite: the model then has no minimum to move to. Pass a damping, or l2 > 0 at a minimum.
+    definite: the model then has no minimum to move to. Pass a damping, or l2 > 0 at a minimum. Also where H would
+    take more than 8 GiB: pass fewer active weights.
     """
     present = np.flatnonzero(active)
     scores = np.zeros_like(w)
@@ -79,5 +81,4 @@ def obs_gradient(L: Objective, w: np.ndarray, active: np.ndarray, *, damping: fl
 
 def _inverse(L: Objective, w: np.ndarray, present: np.ndarray, damping: float) -> np.ndarray:
     """Return (H + damping·I)⁻¹ over the weights that are present."""
-    H = curvature.hessian(L, w)
-    return curvature.inverse(H if len(present) == len(H) else H[np.ix_(present, present)], damping)
+    return curvature.inverse(hessian_among(L, w, present, "active"), damping)

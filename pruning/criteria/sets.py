@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from minimal_nn import checks, curvature
+from minimal_nn import checks
+from minimal_nn.curvature.hessians import hessian_among
 from minimal_nn.objective import Objective
 from pruning.criteria.base import register, restricted
 
@@ -26,7 +27,8 @@ def combinatorial(
     increase, k times, then exchanges one weight in S for one outside as long as that lowers q, the best exchange
     first, at most `swaps` times: a local optimum under exchanges, not always the best set. S is taken from the
     candidates `among` (P,) bool, None for all. Weights that are not `active` count as 0, are False in the mask and do
-    not count in k. Ties go to the lower index. Units of L. ValueError for k outside 0..n.
+    not count in k. Ties go to the lower index. Units of L. ValueError for k outside 0..n,
+    and where the Hessian of the candidates would take more than 8 GiB.
     Source: Yu et al. 2022 (there with the empirical Fisher in place of H, at a minimum, and S from a randomized
     magnitude pruning, improved by a local search of swaps: "RMP + LS" in the README of their code).
     """
@@ -36,7 +38,7 @@ def combinatorial(
     k = checks.integer("k", k, 0, len(candidates))
     swaps = checks.integer("swaps", swaps, 0)
     v = w[candidates].astype(np.float64)
-    Q = curvature.hessian(objective, w)[np.ix_(candidates, candidates)] * np.outer(v, v)
+    Q = hessian_among(objective, w, candidates, "among") * np.outer(v, v)
     alone = 0.5 * np.diagonal(Q) - objective.gradient(w)[candidates] * v
     chosen = np.zeros(len(v), bool)
     cost = alone.astype(np.float64)  # of adding j to S: alone_j + Σ_{i ∈ S} Q_ij
