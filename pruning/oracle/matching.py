@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minimal_nn import memory
 from pruning.oracle.quantities import Quantity
 
 #: a transform's name, what it does, and how unlikely it is
@@ -24,6 +25,8 @@ TRANSFORMS = (
     ("max({}, 0)", lambda c: np.maximum(c, 0), 1.5),
     ("max(−{}, 0)", lambda c: np.maximum(-c, 0), 2.0),
 )
+#: groups times scores beyond which no factor of its own is looked for in each group: every one takes a pass over all
+_MOST_GROUPED = 2_000_000
 #: errors up to which scores count as a rounded or slightly changed version of a quantity, where nothing fits exactly
 _CLOSE = 0.03
 
@@ -71,12 +74,19 @@ def explanations(
 ) -> list[Explanation]:
     """Return all explanations, the least surprising first; `quantities` come with their values (n,) at the entries.
 
-    All quantities are tried at once, and only those that may fit one by one.
+    All quantities are tried at once, in pieces within the memory budget, and only those that may fit one by one.
     """
     usable = [(q, c) for q, c in quantities if np.isfinite(c).all() and c.any()]
     found: dict[str, Explanation] = {}
-    if not usable:
-        return []
+    for piece in memory.pieces(len(usable), 12 * 8 * len(foreign.values)):
+        _explain(foreign, usable[piece], claims, found)
+    return sorted(found.values(), key=lambda one: (one.surprise, one.residual))
+
+
+def _explain(
+    foreign: Foreign, usable: list[tuple[Quantity, np.ndarray]], claims: str | None, found: dict[str, Explanation]
+) -> None:
+    """Enter the explanations by these quantities, the least surprising of each."""
     values = np.stack([c for _, c in usable])
     limits = np.array([allowed(foreign, q.condition) for q, _ in usable])
     for form, transform, unlikely in TRANSFORMS:
@@ -97,7 +107,6 @@ def explanations(
                     found[quantity.name] = Explanation(
                         named, quantity.name, quantity.of, factor, residual, surprise, candidates[k]
                     )
-    return sorted(found.values(), key=lambda one: (one.surprise, one.residual))
 
 
 def _strangeness(quantity: Quantity, claims: str | None) -> float:
@@ -113,7 +122,7 @@ def _plausible(foreign: Foreign, C: np.ndarray, limits: np.ndarray) -> np.ndarra
         ok = _disproportion(f, C) <= limits
         for groups in (foreign.tensors, foreign.outputs, foreign.inputs):
             ids = np.unique(groups)
-            if 1 < len(ids) <= len(f) - 3:
+            if 1 < len(ids) <= min(len(f) - 3, max(10, _MOST_GROUPED // len(f))):
                 worst = np.zeros(len(C))
                 for g in ids:
                     worst = np.fmax(worst, _disproportion(f[groups == g], C[:, groups == g]))

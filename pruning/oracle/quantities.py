@@ -25,6 +25,8 @@ DAMPINGS = (0.0, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 BATCHES = (2, 4, 5, 8, 10, 16, 20, 25, 32, 50, 64, 100, 128, 256)
 #: parameters above which no (P, P) matrix is formed
 MOST_FOR_MATRICES = 3000
+#: parameters above which only criteria and their plain slips are tried
+MOST_FOR_VARIANTS = 5_000
 #: criteria that cannot be recomputed: drawn, or given a history
 _OTHERS = ("random", "fisher_sampled", "movement", "combinatorial")
 #: criteria with a damping, and the matrix whose condition decides how many digits they have
@@ -82,9 +84,10 @@ class Quantities:
                 if found is not None:
                     yield found
         yield from self._slips()
-        from pruning.oracle.variants import all_variants
+        if not self.large:
+            from pruning.oracle.variants import all_variants
 
-        yield from all_variants(self)
+            yield from all_variants(self)
 
     def terms(self, claimed: Quantity) -> list[Quantity]:
         """Return the terms of which scores may be weighted sums, what is claimed among them."""
@@ -96,7 +99,7 @@ class Quantities:
             Quantity("½ H_jj w_j²", 0.5 * h * w**2, "obd"),
             Quantity("½ |H_jj| w_j²", 0.5 * np.abs(h) * w**2, "obd"),
             Quantity("½ F_jj w_j²", 0.5 * fisher * w**2, "fisher"),
-            Quantity("½ w_j² mean of g_nj²", 0.5 * (self.rows**2).mean(axis=0) * w**2, "fisher_empirical"),
+            Quantity("½ w_j² mean of g_nj²", 0.5 * self.moments[1] * w**2, "fisher_empirical"),
             Quantity("½ w_j (Hw)_j", 0.5 * w * L.hvp(w, w), "obd"),
             Quantity("w_j (Hg)_j", w * L.hvp(w, self.g), "grasp"),
             Quantity("w_j²", w**2, "magnitude"),
@@ -120,7 +123,7 @@ class Quantities:
             given = [self.options["damping"]]
             given += [given[0] / self.L.n_examples] if name == "woodfisher" else []
         else:
-            given = list(DAMPINGS)
+            given = [1e-4, 1e-2] if self.large else list(DAMPINGS)
         if name in ("obs", "obs_gradient") and len(self.w) > MOST_FOR_MATRICES:
             return []
         return [{"damping": damping} for damping in given]
@@ -133,7 +136,7 @@ class Quantities:
             damping = self.options.get("damping", 0.0)
             return float(max(1.0, (most + damping) / max(least + damping, 1e-300)))
         if "gradients" in needs and name not in ("taylor_squared", "fisher", "fisher_empirical", "woodfisher"):
-            scale = np.abs(self.rows).mean(axis=0) * np.abs(self.w)
+            scale = self.moments[0] * np.abs(self.w)
             return self._condition(vector, scale.max() if name != "snip" else scale.max() / max(scale.sum(), 1e-300))
         return 1.0
 
@@ -147,25 +150,22 @@ class Quantities:
         yield Quantity("w², the square of the weight", w**2, "magnitude")
         yield Quantity("w itself, with its sign", w, "magnitude")
         yield Quantity("the gradient g_j, without the weight", self.g, "taylor_signed")
+        variance = self.moments[2]
         yield Quantity("g_j w_j²: the weight squared", self.g * w**2, "taylor")
         yield Quantity(
             "(g_j w_j)²: the square of the mean gradient, not the mean of squares", (self.g * w) ** 2, "taylor_squared"
         )
-        yield Quantity(
-            "the mean of |g_nj w_j|: absolute values before the mean", np.abs(self.rows * w).mean(axis=0), "taylor"
-        )
+        yield Quantity("the mean of |g_nj w_j|: absolute values before the mean", self.moments[0] * np.abs(w), "taylor")
         yield Quantity(
             "the standard deviation of g_nj w_j: the mean gradient taken out",
-            (self.rows * w).std(axis=0),
+            np.sqrt(variance) * np.abs(w),
             "fisher_empirical",
         )
-        yield Quantity(
-            "the variance of g_nj w_j: the mean gradient taken out", (self.rows * w).var(axis=0), "fisher_empirical"
-        )
+        yield Quantity("the variance of g_nj w_j: the mean gradient taken out", variance * w**2, "fisher_empirical")
         diagonals = {
             "obd": ("H_jj", self.hessian_diagonal),
             "fisher": ("F_jj", curvature.fisher_diagonal(L, w, kind="true")),
-            "fisher_empirical": ("the empirical F_jj", (self.rows**2).mean(axis=0)),
+            "fisher_empirical": ("the empirical F_jj", self.moments[1]),
         }
         for name, (symbol, diagonal) in diagonals.items():
             yield Quantity(f"{symbol}, without the weight", diagonal, name)
@@ -199,7 +199,7 @@ class Quantities:
     def _squares_for(self, labels: np.ndarray) -> np.ndarray:
         """Return the mean of g_nj² (P,) with these labels in place of the data's."""
         other = Objective(self.L.network, self.L.loss, self.L.x, labels)
-        return (other.per_example_gradients(self.w) ** 2).mean(axis=0)
+        return curvature.fisher_diagonal(other, self.w, kind="empirical")
 
     def _history_slips(self) -> Iterator[Quantity]:
         steps = self.options["trajectory"]
@@ -242,7 +242,7 @@ class Quantities:
         w = self.w
         for of, diagonal, title in (
             ("obs", self.hessian_diagonal, "H"),
-            ("woodfisher", (self.rows**2).mean(axis=0), "the empirical Fisher"),
+            ("woodfisher", self.moments[1], "the empirical Fisher"),
         ):
             said = f"the inverse of the diagonal of {title}, not the diagonal of the inverse"
             yield Quantity(f"½ w_j² ({title}_jj + {damping:g}): {said}", 0.5 * w**2 * (diagonal + damping), of)
@@ -266,20 +266,20 @@ class Quantities:
         """Yield what is computed from some of the examples only, or from batches that are averaged the wrong way."""
         N = self.L.n_examples
         parts = {"the last example": slice(N - 1, N), "the first example": slice(0, 1)}
-        for b in self.batches:
+        for b in () if self.large else self.batches:
             if 1 < b < N:
                 parts[f"the first batch of {b}"] = slice(0, b)
                 parts[f"the last batch of {b}"] = slice(b * ((N - 1) // b), N)
         for said, part in parts.items():
             if N > 1:
                 yield from self._of_part(said, part)
-        for b in self.batches:
+        for b in () if self.large else self.batches:
             if 1 < b < N:
                 yield from self._of_batches(b)
 
     def _of_part(self, said: str, part: slice) -> Iterator[Quantity]:
         L, w = self.L.subset(part), self.w
-        rows, penalty = self.rows[part], self.L.l2 * w
+        rows, penalty = L.per_example_gradients(w), self.L.l2 * w
         g = rows.mean(axis=0) + penalty
         yield Quantity(f"taylor of {said} only", np.abs(g * w), "taylor")
         yield Quantity(f"taylor_signed of {said} only", -g * w, "taylor_signed")
@@ -342,6 +342,25 @@ class Quantities:
     def dampings(self) -> list[float]:
         """The dampings that inverses are tried with: the caller's, or the usual ones."""
         return [float(self.options["damping"])] if "damping" in self.options else [1e-4, 1e-2, 1.0]
+
+    @property
+    def large(self) -> bool:
+        """Whether there are too many parameters, or gradients of examples, for slips of batches and for variants."""
+        P, N = len(self.w), self.L.n_examples
+        return P > MOST_FOR_VARIANTS or 8 * N * P > memory.BUDGET / 2
+
+    @cached_property
+    def moments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The means over examples of |g_nj| and of g_nj², and the variance of g_nj, each (P,)."""
+        absolute, squares = np.zeros_like(self.w), np.zeros_like(self.w)
+        centred, N = np.zeros_like(self.w), self.L.n_examples
+        mean = self.g - self.L.l2 * self.w
+        for trace, y in self.L.traces(self.w, extra=3 * len(self.w)):
+            rows = self.L.network.per_example_vjp(self.w, trace, self.L.loss.gradient(trace[-1], y))
+            absolute += np.abs(rows).sum(axis=0)
+            squares += (rows**2).sum(axis=0)
+            centred += ((rows - mean) ** 2).sum(axis=0)
+        return absolute / N, squares / N, centred / N
 
     @cached_property
     def g(self) -> np.ndarray:

@@ -289,7 +289,7 @@ def _of_outputs(known: Quantities) -> Iterator[Quantity]:
             if bias is not None:
                 factored[index] = (x**2).mean(axis=0)[:, None] * (bias**2).mean(axis=0)
     yield Quantity("½ w_j² mean(x²) mean(δ²): the factors of K-FAC", 0.5 * w**2 * factored, "fisher_empirical")
-    root = 0.5 * w**2 * np.sqrt((known.rows**2).mean(axis=0))
+    root = 0.5 * w**2 * np.sqrt(known.moments[1])
     yield Quantity("½ w_j² times the root of the mean of g_nj²", root, "fisher_empirical")
 
 
