@@ -154,3 +154,25 @@ def test_wrong_claims_are_one_clear_error(tanh):
         tanh.diagnose_mask({"0.weight": np.full((5, 6), 0.5)}, "magnitude", 0.5)
     with pytest.raises(ValueError, match="scope: expected one of global, layer, unit"):
         tanh.diagnose_mask({"0.weight": np.ones((5, 6))}, "magnitude", 0.5, scope="everywhere")
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
+def test_a_few_random_numbers_are_explained_by_nothing(n):
+    case = case_of(Linear(n, 1, bias=False), Tanh(), Linear(1, 2), n=9)
+    for seed in range(5):
+        random = np.random.default_rng(seed).random((1, n)).astype(np.float32)
+        diagnosis = case.diagnose({"0.weight": random}, claims="magnitude")
+        assert diagnosis.best is None
+        assert f"{n} numbers are few to tell by" in str(diagnosis)
+
+
+def test_constant_scores_are_called_constant_and_single_precision_is_seen(tanh):
+    ones = {name: np.ones_like(v) for name, v in tanh.parameters.items()}
+    assert "1 for every entry: it ranks nothing" in str(tanh.diagnose(ones, claims="taylor"))
+    single = {name: v.astype(np.float32).astype(float) for name, v in tanh.scores("taylor").items()}
+    noisy = {name: v * (1 + 1e-7 * np.sin(np.arange(v.size)).reshape(v.shape)) for name, v in single.items()}
+    right = tanh.diagnose(noisy, claims="taylor")
+    assert right.matches
+    assert "single precision only" in str(right)
+    divided = tanh.diagnose({name: v / 23 for name, v in noisy.items()}, claims="taylor")
+    assert divided.best.text == "taylor, times 1/N, N = 23, to single precision"

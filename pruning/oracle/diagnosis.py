@@ -12,7 +12,7 @@ import numpy as np
 from minimal_nn import checks
 from pruning import compare, exact, masks
 from pruning.oracle import fits, matching, units
-from pruning.oracle.cases import Case, as_array
+from pruning.oracle.cases import Case
 from pruning.oracle.matching import Explanation, Foreign
 from pruning.oracle.quantities import Quantities, Quantity
 
@@ -57,7 +57,8 @@ class Diagnosis:
     relative error. `best` is the least surprising explanation, None where nothing known fits; `others` are all that
     fit as well, which this case cannot tell apart. `partly` says what each tensor is where no explanation fits all of
     them. `worst` are the weights that disagree most, `costs` the exact losses of the masks, `spearman` the rank
-    correlation with what was claimed. `suggestion` says what would tell explanations apart.
+    correlation with what was claimed, over the `entries` scores that were given. `suggestion` says what would tell
+    explanations apart.
     """
 
     claims: str
@@ -71,6 +72,7 @@ class Diagnosis:
     worst: tuple[Disagreement, ...]
     costs: tuple[Cost, ...]
     suggestion: str
+    entries: int
 
     def __str__(self) -> str:
         said = "is" if self.matches else "is NOT"
@@ -78,7 +80,8 @@ class Diagnosis:
         if self.matches and self.error > self.tolerance:
             lines.append("It agrees to single precision only.")
         if not self.matches:
-            lines.append(f"It is {self.best}." if self.best else "No known quantity explains it.")
+            few = f" {self.entries} numbers are few to tell by." if self.entries < 10 else ""
+            lines.append(f"It is {self.best}." if self.best else f"No known quantity explains it.{few}")
             if self.best and np.isfinite(self.best.residual):
                 lines[-1] = lines[-1][:-1] + f" (relative residual {self.best.residual:.2g})."
         if self.partly:
@@ -89,8 +92,8 @@ class Diagnosis:
                 lines.append(f"  and {len(self.others) - 8} more")
         if self.suggestion:
             lines.append(self.suggestion)
+        lines.append(f"Rank correlation with {self.claims}: {self.spearman:.4f}.")
         if not self.matches:
-            lines.append(f"Rank correlation with {self.claims}: {self.spearman:.4f}.")
             if self.worst:
                 lines.append("Largest disagreements (theirs, ours):")
                 lines += [f"  {d.tensor}{list(d.index)}: {d.theirs:.6g}, {d.ours:.6g}" for d in self.worst]
@@ -118,6 +121,7 @@ class Diagnosis:
                 {"sparsity": c.sparsity, "theirs": c.theirs, "ours": c.ours, "regret": c.regret} for c in self.costs
             ],
             "suggestion": self.suggestion,
+            "entries": self.entries,
         }
 
 
@@ -213,7 +217,7 @@ def _known(case: Case, options: dict[str, Any], batch_size: int | None) -> Quant
 
 def _read_weights(case: Case, scores: Mapping[str, Any]) -> tuple[units.Given, Weights]:
     values, given = case.to_ours(scores, "scores")
-    dtype = np.result_type(*(as_array(name, value).dtype for name, value in scores.items()))
+    dtype = np.result_type(*(units.dtype_of(name, value) for name, value in scores.items()))
     weights = Weights(case, given)
     return units.Given(values[given], weights.tensors, dtype), weights
 
@@ -259,6 +263,27 @@ class Weights:
         return {i: tensor.name for i, tensor in enumerate(self.case.tensors)}
 
 
+def _explained(compared: _Compared, candidates: list[tuple[Quantity, np.ndarray]]) -> list[Explanation]:
+    """Return explanations: exact ones, then sums and fitted dampings, in single precision, and mere resemblances."""
+    claimed, foreign, entries = compared.claimed, compared.foreign, compared.entries
+    if np.ptp(foreign.values) == 0 and len(foreign.values) > 1:
+        text = f"{foreign.values[0]:.6g} for every entry: it ranks nothing"
+        return [Explanation(text, "a constant", "", None, 0.0, 0.0, foreign.values)]
+    found = matching.explanations(foreign, candidates, claimed.name)
+    if not found or found[0].surprise > _WEAK:
+        terms = [entries.values(quantity)[0] for quantity in compared.known.terms(claimed)]
+        fitted = matching.sums(foreign, terms, claimed.name) or fits.explanations(compared.known, foreign, entries)
+        found = sorted([*fitted, *found], key=lambda one: one.surprise)
+    if not found and foreign.tolerance < _SINGLE:
+        single = replace(foreign, tolerance=_SINGLE)
+        rough = matching.explanations(single, candidates, claimed.name)
+        found = [replace(one, text=f"{one.text}, to single precision") for one in rough]
+    if found or compared.matches:
+        return found
+    related = matching.monotone(foreign, candidates) + matching.close(foreign, candidates, claimed.name)
+    return sorted(related, key=lambda one: one.surprise)
+
+
 def _outputs_and_inputs(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """Return a number for the output unit, and one for the input, of every entry of w; each bias is its own input."""
     outputs, inputs = np.empty(len(case.w), int), np.empty(len(case.w), int)
@@ -276,17 +301,11 @@ def _diagnosis(case: Case, compared: _Compared, claims: str) -> Diagnosis:
     """Search for explanations, and weigh what following the scores costs."""
     claimed, foreign, entries, ours = compared.claimed, compared.foreign, compared.entries, compared.ours
     candidates = [pair for quantity in _with(claimed, compared.known) for pair in entries.values(quantity)]
-    found = matching.explanations(foreign, candidates, claimed.name)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        found = _explained(compared, candidates)
     if compared.matches:
         itself = Explanation(claimed.name, claimed.name, claims, 1.0, compared.error, 0.0, ours)
         found = [itself, *(one for one in found if one.quantity != claimed.name)]
-    if not found or found[0].surprise > _WEAK:
-        terms = [entries.values(quantity)[0] for quantity in compared.known.terms(claimed)]
-        fitted = matching.sums(foreign, terms, claimed.name) or fits.explanations(compared.known, foreign, entries)
-        found = sorted([*fitted, *found], key=lambda one: one.surprise)
-    if not found:
-        related = matching.monotone(foreign, candidates) + matching.close(foreign, candidates, claimed.name)
-        found = sorted(related, key=lambda one: one.surprise)
     best = found[0] if found else None
     others = tuple(one for one in found[1:] if best is not None and one.surprise <= best.surprise + _AS_LIKELY)
     order = np.argsort(-np.abs(foreign.values - ours), kind="stable")[:5]
@@ -303,6 +322,7 @@ def _diagnosis(case: Case, compared: _Compared, claims: str) -> Diagnosis:
         worst=tuple(Disagreement(name, at, float(foreign.values[j]), float(ours[j])) for name, at, j in places),
         costs=_costs(case, entries, foreign.values, ours),
         suggestion=_suggestion(case, best, others),
+        entries=len(ours),
     )
 
 

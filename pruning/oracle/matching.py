@@ -8,6 +8,7 @@ the one that assumes least is the best.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -190,10 +191,18 @@ def factor_of(theirs: np.ndarray, ours: np.ndarray) -> float:
     return float(theirs[j] / ours[j]) if ours[j] else 0.0
 
 
+def enough(numbers: int, fitted: int, tolerance: float) -> bool:
+    """Tell whether so many numbers, less what is fitted to them, at this tolerance, are no accident.
+
+    About 10⁵ candidates are tried, each of which a random number meets with a chance of about the tolerance.
+    """
+    return (numbers - fitted) * -np.log10(max(tolerance, 1e-16)) >= 8
+
+
 def _match(foreign: Foreign, c: np.ndarray, condition: float) -> tuple[str, float | None, float, float] | None:
     tolerance = allowed(foreign, condition)
-    factor = factor_of(foreign.values, c)
-    if factor and (error := relative_error(foreign.values, factor * c)) <= tolerance:
+    n, factor = len(c), factor_of(foreign.values, c)
+    if factor and enough(n, 1, tolerance) and (error := relative_error(foreign.values, factor * c)) <= tolerance:
         said, named, more = _say_factor(factor, foreign, tolerance)
         return said, named, min(error, relative_error(foreign.values, named * c)), more
     for groups, said, surprise in (
@@ -202,19 +211,23 @@ def _match(foreign: Foreign, c: np.ndarray, condition: float) -> tuple[str, floa
         (foreign.inputs, "every input with a factor of its own", 4.4),
     ):
         fitted = _by_group(foreign.values, c, groups, tolerance)
-        if fitted is not None:
+        if fitted is not None and enough(n, len(fitted[0]), tolerance):
             factors, error = fitted
             listed = ": " + ", ".join(f"{f:.4g}" for f in factors) if len(factors) <= 12 else ""
             return f", {said}{listed} (normalised by group)", None, error, surprise
     shifted = _affine(foreign.values, c, tolerance)
-    if shifted is not None:
+    if shifted is not None and enough(n, 2, tolerance):
         a, b, error = shifted
         return f", times {a:.6g}, plus {b:.6g}", None, error, 3.6
     parts = [foreign.tensors == t for t in np.unique(foreign.tensors)]
     if len(parts) > 1:
         large = [own for own in parts if own.sum() >= 4]
         each = [_affine(foreign.values[own], c[own], tolerance) for own in large]
-        if all(found is not None for found in each) and 5 * sum(own.sum() for own in large) >= 4 * len(c):
+        if (
+            all(found is not None for found in each)
+            and enough(n, 2 * len(parts), tolerance)
+            and 5 * sum(own.sum() for own in large) >= 4 * len(c)
+        ):
             error = max(found[2] for found in each if found is not None)
             return ", every tensor scaled and shifted by itself (such as min-max)", None, error, 4.0
     return None
@@ -264,7 +277,12 @@ def sums(foreign: Foreign, terms: Sequence[tuple[Quantity, np.ndarray]], claims:
         weights, _, rank, _ = np.linalg.lstsq(columns, foreign.values, rcond=None)
         error = relative_error(foreign.values, columns @ weights)
         parts = np.abs(weights) * np.abs(columns).max(axis=0)
-        if rank == 2 and error <= foreign.tolerance and parts.min() > 1e-4 * np.abs(foreign.values).max():
+        if (
+            rank == 2
+            and enough(len(a), 2, foreign.tolerance)
+            and error <= foreign.tolerance
+            and parts.min() > 1e-4 * np.abs(foreign.values).max()
+        ):
             text = f"{weights[0]:.6g} · ({p.name}) + {weights[1]:.6g} · ({q.name})"
             of = claims.partition("(")[0]
             surprise = 3.0 - 0.5 * (of in (p.of, q.of))
@@ -279,7 +297,7 @@ def close(foreign: Foreign, candidates: Sequence[tuple[Quantity, np.ndarray]], c
         if not np.isfinite(c).all() or not c.any():
             continue
         error = relative_error(foreign.values, c)
-        if error <= _CLOSE:
+        if error <= _CLOSE and enough(len(c), 0, _CLOSE):
             surprise = (5.2 if quantity.name == claims else 5.8) + 10 * error
             text = f"nearly {quantity.name}, to {error:.2g} of the largest: rounded, or at slightly other weights"
             found.append(Explanation(text, quantity.name, quantity.of, 1.0, error, surprise, c))
@@ -315,8 +333,8 @@ def monotone(foreign: Foreign, candidates: Sequence[tuple[Quantity, np.ndarray]]
     """Return the quantities that only the order is shared with: over all entries, or within every tensor."""
     found = []
     for quantity, c in candidates:
-        if not np.isfinite(c).all() or len(c) < 4:
-            continue
+        if not np.isfinite(c).all() or math.lgamma(len(c) + 1) < math.log(2000 * len(candidates)):
+            continue  # so few numbers are in the order of one of so many candidates by accident
         groups = [foreign.tensors == t for t in np.unique(foreign.tensors)]
         for sign, reversed_ in ((1, ""), (-1, " reversed")):
             if _same_order(foreign.values, sign * c):

@@ -111,10 +111,19 @@ class Quantities:
     def claimed_plain(self, name: str, **options: Any) -> Quantity | None:
         """Return a quantity with these options, or None where the criterion cannot be computed here."""
         try:
-            vector = criteria.REGISTRY[name].function(self.L, self.w, **options)
+            if name in ("obs", "obs_gradient"):
+                vector = self._obs(name, options["damping"])
+            else:
+                vector = criteria.REGISTRY[name].function(self.L, self.w, **options)
         except (ValueError, FloatingPointError):
             return None
         return Quantity(_named(name, options), vector, name, self._condition_of(name, vector))
+
+    def _obs(self, name: str, damping: float) -> np.ndarray:
+        """Return obs or obs_gradient from the Hessian that is kept."""
+        inverse = curvature.inverse(self.hessian, damping)
+        step = inverse @ self.g if name == "obs_gradient" else np.zeros_like(self.w)
+        return (self.w - step) ** 2 / (2 * np.diagonal(inverse)) - 0.5 * (self.g @ step)
 
     def _options_of(self, name: str) -> list[dict[str, Any]]:
         if name not in _DAMPED:

@@ -55,9 +55,16 @@ def read(case: Case, scores: Mapping[str, Any]) -> tuple[Given, Units] | None:
             return None
         values.append(checks.array(f"scores[{name!r}]", a, kinds="fiub").astype(np.float64))
         layers.append(weight.rpartition(".")[0])
-        dtypes.append(a.dtype)
+        dtypes.append(dtype_of(name, value))
     ids = np.repeat(np.arange(len(layers)), [len(v) for v in values])
     return Given(np.concatenate(values), ids, np.result_type(*dtypes)), Units(case, layers)
+
+
+def dtype_of(name: str, value: Any) -> np.dtype:
+    """Return the dtype of an array of scores; torch's bfloat16, which NumPy lacks, counts as float16."""
+    if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+        return np.dtype(np.float16)
+    return as_array(f"scores[{name!r}]", value).dtype
 
 
 class Units:
