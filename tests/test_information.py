@@ -16,7 +16,7 @@ LN2 = np.log(2)
 def by_definition(table):
     a, b = table.sum(axis=1), table.sum(axis=0)
     return sum(
-        table[i, j] * np.log(table[i, j] / (a[i] * b[j]))
+        table[i, j] * (np.log(table[i, j]) - np.log(a[i]) - np.log(b[j]))
         for i, j in np.ndindex(*table.shape)
         if table[i, j] > 0
     )  # fmt: skip

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ import pytest
 from pruning import oracle
 
 pytest_plugins = ["pytester"]
+#: how pytest gets the plugin: by its entry point where the package is installed, by name in a mere clone
+INSTALLED = any(point.name == "pruning-oracle" for point in entry_points(group="pytest11"))
+LOADING = [] if INSTALLED else ["-p", "pruning.pytest_plugin"]
 ROOT = Path(__file__).parents[1]
 
 CANDIDATE = """
@@ -52,7 +56,7 @@ def plugged(pytester, monkeypatch):
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
 
     def run(*arguments):
-        options = ("-p", "pruning.pytest_plugin", "-p", "no:xdist", "-p", "no:cacheprovider", "-p", "no:randomly")
+        options = (*LOADING, "-p", "no:xdist", "-p", "no:cacheprovider", "-p", "no:randomly")
         return pytester.runpytest_inprocess(*options, *arguments)
 
     return run
@@ -138,7 +142,7 @@ def test_a_module_with_nothing_to_test_is_an_error_of_usage(source, message, pyt
 
 def test_it_works_in_a_process_of_its_own_and_in_workers(pytester):
     pytester.makepyfile(candidate_apart=CANDIDATE)
-    options = ["-p", "pruning.pytest_plugin", "-p", "no:cacheprovider", "--pruning-oracle", "candidate_apart", "-q"]
+    options = [*LOADING, "-p", "no:cacheprovider", "--pruning-oracle", "candidate_apart", "-q"]
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "-n", "1"],
         capture_output=True,
