@@ -224,7 +224,7 @@ class _Rules:
                 least = np.sort(scores[own & self.candidates])
                 k = _COUNTS["round"](sparsity * len(least))
                 if k:
-                    yield f"the threshold of tensor {group} applied to all", scores > least[k - 1]
+                    yield f"the threshold of {self.case.tensors[int(group)].name} applied to all", scores > least[k - 1]
         least = np.sort(scores[self.candidates])
         k = _COUNTS["round"](sparsity * len(least))
         if k:
